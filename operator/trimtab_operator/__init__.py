@@ -1,0 +1,1 @@
+"""The operator: watches Trimtab's kinds and makes the cluster agree with them."""

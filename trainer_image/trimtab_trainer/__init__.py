@@ -1,0 +1,1 @@
+"""The training core: reads a RunConfig, fine-tunes, commits checkpoints, publishes a model."""

@@ -1,0 +1,55 @@
+"""The base of every document: camelCase on the wire, unknown fields refused, unions with exactly one member."""
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+UNAVAILABLE = "x-trimtab-unavailable"
+"""JSON-schema key: the field is in the API, its behaviour is not in this release. The CRD refuses it with this text."""
+
+
+class Document(BaseModel):
+    """A value that travels as JSON. The operator parses objects of the API server with `extra="ignore"` instead."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The wire form: camelCase keys, absent instead of null."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OneOf(Document):
+    """A union: exactly one member is set. The CRD says the same in CEL."""
+
+    is_union: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        members = [to_camel(name) for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(members) != 1:
+            choices = ", ".join(to_camel(name) for name in type(self).model_fields)
+            given = ", ".join(members) or "none"
+            raise ValueError(f"exactly one of {choices} must be set; got {given}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The camelCase name of the member that is set."""
+        return next(to_camel(name) for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class Empty(Document):
+    """A union member without parameters: `{}`."""
+
+
+def unavailable(why: str = "is not available in this release", **constraints: Any) -> Any:
+    """An optional field that the schema names and this release refuses, with the reason."""
+    return Field(default=None, json_schema_extra={UNAVAILABLE: why}, **constraints)

@@ -1,0 +1,180 @@
+"""What a trainer tells the operator. Every message is a snapshot, never a delta: a lost one is healed by the next."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trimtab_trainer.contract.base import Document
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import ResolvedDataset
+
+REPORT_SCHEMA = "trimtab.dev/trainer-report/v1"
+MAX_REPORTED_CHECKPOINTS = 20
+MAX_REPORTED_METRICS = 64
+MAX_TERMINATION_BYTES = 4096
+"""Limit of the kubelet for a container's termination message."""
+
+Phase = Literal["Preparing", "Training", "Evaluating", "Publishing", "Finished"]
+
+
+class Progress(Document):
+    """How far the run is."""
+
+    step: int = 0
+    total_steps: int | None = None
+    epoch: float | None = None
+    percent: int | None = Field(default=None, ge=0, le=100)
+    eta_seconds: int | None = None
+    tokens_per_second: float | None = None
+    loss: float | None = None
+
+
+class MetricValue(Document):
+    """A metric's newest value. Text, because the API holds no floats that matter."""
+
+    name: str
+    value: str
+
+
+class CommittedCheckpoint(Document):
+    """A checkpoint whose manifest is in the store."""
+
+    step: int
+    attempt: int
+    uri: str
+    """`s3://` URI of the manifest."""
+    manifest_sha256: str
+    bytes: int
+    time: str
+    """RFC 3339, UTC."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class RejectedCheckpoint(Document):
+    """A checkpoint that a resume refused, and why."""
+
+    step: int
+    attempt: int
+    uri: str
+    why: str
+
+
+class DataSummary(Document):
+    """What the data check found, for one split."""
+
+    split: str
+    examples: int
+    empty: int = 0
+    truncated: int = 0
+    tokens: int = 0
+    supervised_tokens: int = 0
+
+
+class StoreProbe(Document):
+    """Result of the store's conformance probe."""
+
+    conditional_writes: bool
+    """Of several concurrent `If-None-Match: *` puts, exactly one won."""
+    read_after_write: bool
+    list_after_write: bool
+    multipart: bool
+    checked_at: str
+    message: str = ""
+
+
+class PublishedModel(Document):
+    """The model as it lies in the store, after its bytes were read back and compared."""
+
+    name: str
+    """Name of the ModelVersion that was reserved for it."""
+    version: int
+    uri: str
+    manifest_sha256: str
+    size_bytes: int
+    files: int
+    format: Literal["peftAdapter", "safetensors"]
+    base_model_digest: str
+    config_digest: str
+    step: int
+    verified_at: str
+
+
+class Usage(Document):
+    """What this attempt has spent so far."""
+
+    active_seconds: float = 0.0
+    """Since the process started."""
+    training_seconds: float = 0.0
+    """Spent in steps that count: not start-up, not checkpoint stalls, not work that a resume repeats."""
+    checkpoint_stall_seconds: float = 0.0
+    energy_watt_hours: float | None = None
+    co2_grams: float | None = None
+
+
+class TrainerReport(Document):
+    """The whole truth as this attempt knows it; POSTed to TRIMTAB_REPORT_URL at every change, at most every 2 s."""
+
+    schema_: Literal["trimtab.dev/trainer-report/v1"] = Field(default=REPORT_SCHEMA, alias="schema")
+    attempt: int
+    phase: Phase
+    progress: Progress = Field(default_factory=Progress)
+    metrics: list[MetricValue] = Field(default_factory=list, max_length=MAX_REPORTED_METRICS)
+    model_digest: str = ""
+    datasets: list[ResolvedDataset] = Field(default_factory=list)
+    data: list[DataSummary] = Field(default_factory=list)
+    resumed_from_step: int | None = None
+    rejected: list[RejectedCheckpoint] = Field(default_factory=list)
+    checkpoints: list[CommittedCheckpoint] = Field(default_factory=list, max_length=MAX_REPORTED_CHECKPOINTS)
+    """The newest ones that are in the store now, oldest first, those of earlier attempts too."""
+    store_probe: StoreProbe | None = None
+    usage: Usage = Field(default_factory=Usage)
+    report_uri: str = ""
+    warnings: list[str] = Field(default_factory=list, max_length=16)
+
+
+class TerminationMessage(Document):
+    """Written to the container's termination log: how the attempt ended, readable even while the operator is down."""
+
+    schema_: Literal["trimtab.dev/termination/v1"] = Field(default="trimtab.dev/termination/v1", alias="schema")
+    reason: TrainerReason | Literal["Succeeded"]
+    message: str = Field(default="", max_length=1024)
+    step: int = 0
+    metrics: list[MetricValue] = Field(default_factory=list, max_length=8)
+    last_checkpoint: CommittedCheckpoint | None = None
+    published: PublishedModel | None = None
+    report_uri: str = ""
+
+
+class VersionRequest(Document):
+    """Ask for the next free version of the job's model. Asking again gives the same answer, unless it is `taken`."""
+
+    attempt: int
+    taken: list[int] = Field(default_factory=list, max_length=64)
+    """Versions whose place in the store already holds somebody else's model."""
+
+
+class VersionReply(Document):
+    """The version that is reserved for this job."""
+
+    name: str
+    version: int
+
+
+class KubeflowTrainerStatus(Document):
+    """The part of KEP-2779's message that describes progress."""
+
+    progress_percentage: int | None = Field(default=None, ge=0, le=100)
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    metrics: list[MetricValue] = Field(default_factory=list, max_length=256)
+    last_updated_time: str = ""
+
+
+class KubeflowStatusUpdate(Document):
+    """KEP-2779: the body that `transformers.KubeflowCallback` posts."""
+
+    trainer_status: KubeflowTrainerStatus
+
+
+def parse_kubeflow_update(body: dict[str, Any]) -> KubeflowTrainerStatus:
+    """Parse a KEP-2779 body; unknown fields are ignored, as its senders are not ours."""
+    return KubeflowStatusUpdate.model_validate(body, extra="ignore").trainer_status

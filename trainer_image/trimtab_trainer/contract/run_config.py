@@ -1,0 +1,124 @@
+"""RunConfig: the one document that tells a trainer pod what to do. A pure function of job and profiles."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trimtab_trainer.contract import spec
+from trimtab_trainer.contract.base import Document
+
+RUN_CONFIG_SCHEMA = "trimtab.dev/run-config/v1"
+SERVER_CONFIG_SCHEMA = "trimtab.dev/server-config/v1"
+
+
+class JobIdentity(Document):
+    """Which FineTuneJob this is."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Store(Document):
+    """The S3 store of the job's StorageProfile. Credentials are files in the pod, never in here."""
+
+    profile: str
+    """Name of the StorageProfile."""
+    endpoint: str = ""
+    """URL; empty for AWS."""
+    region: str = "us-east-1"
+    bucket: str
+    prefix: str = ""
+    """Key prefix without slashes at the ends."""
+    ca_bundle: str = ""
+    """PEM certificates to trust besides the system's."""
+    path_style: bool = True
+    """Bucket in the path instead of the host name."""
+    credentials: Literal["secret", "webIdentity"] = "secret"
+    web_identity_role_arn: str = ""
+    probe: bool = False
+    """Run the conformance probe before training and report its result."""
+
+
+class ResolvedDataset(Document):
+    """One data set file as it was read: later attempts must read the same bytes."""
+
+    uri: str
+    digest: str
+    """`sha256:<hex>` of the data set's file listing with the digest of each file."""
+    examples: int = 0
+
+
+class Pins(Document):
+    """Digests of an earlier attempt. Other bytes are refused, so that a resumed run is the same run."""
+
+    model: str = ""
+    datasets: list[ResolvedDataset] = Field(default_factory=list)
+
+
+class ResolvedModelVersion(Document):
+    """What `modelversion://name` stands for: the artifact, and the base model under it."""
+
+    name: str
+    artifact_uri: str
+    manifest_sha256: str
+    format: Literal["peftAdapter", "safetensors", "ensemble"]
+    base_model: spec.ModelSource
+
+
+class RunConfig(Document):
+    """Everything one attempt needs to know."""
+
+    schema_: Literal["trimtab.dev/run-config/v1"] = Field(default=RUN_CONFIG_SCHEMA, alias="schema")
+    job: JobIdentity
+    attempt: int = Field(ge=1)
+    model: spec.ModelSource
+    model_version: ResolvedModelVersion | None = None
+    task: spec.Task
+    objective: spec.Objective
+    method: spec.Method
+    data: spec.Data
+    training: spec.Training
+    distribution: spec.Distribution
+    checkpoints: spec.Checkpoints
+    output: spec.Output
+    store: Store
+    pins: Pins = Field(default_factory=Pins)
+    image: str = ""
+    """Image reference of this trainer, for the lineage."""
+    memory_limit_bytes: int | None = None
+    """Memory limit of the pod; the preflight refuses a model that cannot fit."""
+    termination_grace_seconds: int = 120
+    """Seconds between SIGTERM and SIGKILL."""
+    watts: float | None = None
+    """Power of one pod as the TrainingProfile states it, for the energy estimate."""
+    carbon_intensity: float | None = None
+    """Grams of CO2 per kWh."""
+
+
+class ServedVersion(Document):
+    """One model version that a server offers."""
+
+    name: str
+    """Model name in requests: the ModelVersion's name."""
+    version: int
+    artifact_uri: str
+    manifest_sha256: str
+    format: Literal["peftAdapter", "safetensors"]
+    weight: int = Field(default=100, ge=0, le=100)
+    """Share of the requests to `modelName`, in percent."""
+
+
+class ServerConfig(Document):
+    """Everything the built-in server needs to know."""
+
+    schema_: Literal["trimtab.dev/server-config/v1"] = Field(default=SERVER_CONFIG_SCHEMA, alias="schema")
+    rollout: JobIdentity
+    model_name: str
+    """Requests for this name are routed by weight; a version's own name goes to that version."""
+    task: spec.Task
+    base_model: spec.ModelSource
+    """With a digest: other bytes are refused."""
+    versions: list[ServedVersion] = Field(min_length=1)
+    store: Store
+    max_sequence_length: int = 4096

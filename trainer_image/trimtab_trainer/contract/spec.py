@@ -1,0 +1,284 @@
+"""The words of a fine-tuning run that user, operator and trainer share: model, task, objective, method, data, training."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trimtab_trainer.contract.base import Document, Empty, OneOf, unavailable
+
+ModelURI = Annotated[
+    str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
+]
+DataURI = Annotated[str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+(/.+)?|pvc://[^/]+/.+)$")]
+Digest = Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")]
+Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_.@-]*$")]
+
+
+class ModelSource(Document):
+    """The base model."""
+
+    uri: ModelURI
+    """Where the base model is: `s3://bucket/path`, `hf://org/name`, `pvc://claim/path` or `modelversion://name`. Weights must be safetensors."""
+    revision: str = Field(default="", max_length=128)
+    """Commit, tag or branch of an `hf://` model. A commit makes the job reproducible."""
+    digest: Digest = ""
+    """Optional pin: `sha256:<hex>` of the model's manifest. A model with other bytes is refused."""
+    secret_name: str = Field(default="", max_length=253)
+    """Secret of the job's namespace whose key `HF_TOKEN` opens gated `hf://` models and data sets."""
+
+
+class SequenceClassification(Document):
+    """One label for a whole text."""
+
+    labels: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=1000)
+    """The labels in the order of the head's outputs. Empty: the sorted labels of the training split."""
+
+
+class Task(OneOf):
+    """What the head predicts. Exactly one member."""
+
+    causal_language_modeling: Empty | None = None
+    """The next token."""
+    sequence_classification: SequenceClassification | None = None
+    """One label for a whole text."""
+    token_classification: Empty | None = unavailable()
+    """One label for each token."""
+    question_answering: Empty | None = unavailable()
+    """The span of a context that answers a question."""
+    image_classification: Empty | None = unavailable()
+    """One label for an image."""
+    object_detection: Empty | None = unavailable()
+    """Boxes and labels in an image."""
+    image_text_matching: Empty | None = unavailable()
+    """Which text belongs to which image."""
+    speech_recognition: Empty | None = unavailable()
+    """The text of a recording."""
+    multi_task: Empty | None = unavailable()
+    """Several tasks over one shared trunk."""
+
+
+class Supervised(Document):
+    """Cross-entropy on the given answers."""
+
+    loss_on_prompt: bool = False
+    """Train on the prompt tokens too. By default only completions (assistant messages) carry loss."""
+
+
+class Objective(OneOf):
+    """What the loss asks. Exactly one member."""
+
+    supervised: Supervised | None = None
+    """Supervised and instruction fine-tuning: loss on completions."""
+    continued_pretraining: Empty | None = unavailable()
+    """Next-token loss on raw documents."""
+    reward: Empty | None = unavailable()
+    """A reward model from preference pairs."""
+    dpo: Empty | None = unavailable()
+    """Direct preference optimisation."""
+    grpo: Empty | None = unavailable()
+    """Reinforcement learning from rewards with group-relative advantages."""
+    tao: Empty | None = unavailable()
+    """Test-time adaptive optimisation: train on the best-scored samples of the model itself."""
+
+
+class Lora(Document):
+    """Low-rank adapters (Hu et al., 2021, arXiv:2106.09685)."""
+
+    r: int = Field(default=16, ge=1, le=1024)
+    """LoRA rank."""
+    alpha: float = Field(default=32, gt=0, le=4096)
+    """Scale: updates are multiplied by `alpha / r`."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default_factory=lambda: ["all-linear"], min_length=1, max_length=64
+    )
+    """Module names that get an adapter, as in peft; `all-linear` for every linear layer but the head."""
+
+
+class Full(Document):
+    """Every weight moves."""
+
+
+class HeadOnly(Document):
+    """Only the task's head moves; the trunk stays bit-identical."""
+
+
+class Method(OneOf):
+    """Which parameters move. Exactly one member."""
+
+    lora: Lora | None = None
+    """Low-rank adapters on frozen weights."""
+    full: Full | None = None
+    """Every weight."""
+    head_only: HeadOnly | None = None
+    """The task's head alone."""
+    qlora: Empty | None = unavailable()
+    """LoRA on a 4-bit base model."""
+    adapter: Empty | None = unavailable()
+    """Bottleneck adapters."""
+    prefix_tuning: Empty | None = unavailable()
+    """Trained key and value prefixes."""
+    reft: Empty | None = unavailable()
+    """Low-rank interventions on hidden representations."""
+    partial: Empty | None = unavailable()
+    """The last layers or chosen patterns."""
+
+
+DataFormat = Literal["messages", "promptCompletion", "text", "labelled"]
+
+
+class DataSource(Document):
+    """One data set: a JSONL, CSV or Parquet file, or a folder of such files."""
+
+    uri: DataURI
+    """Where the data is: `s3://bucket/key`, `hf://org/name[/file]` or `pvc://claim/path`. A trailing `/` names a folder."""
+    format: DataFormat | None = None
+    """How a row is read: `messages`, `promptCompletion`, `text` or `labelled`. Absent: inferred from the columns."""
+    weight: float = Field(default=1.0, gt=0, json_schema_extra={"x-trimtab-only": 1.0})
+    """Share of this data set in the mixture, relative to the others."""
+    columns: dict[str, str] = Field(default_factory=dict, max_length=16)
+    """Which column plays which role, for example `{prompt: question, completion: answer}`."""
+    revision: str = Field(default="", max_length=128)
+    """Commit, tag or branch of an `hf://` data set."""
+
+
+class Data(Document):
+    """What to train, validate and test on."""
+
+    train: list[DataSource] = Field(min_length=1, max_length=32)
+    """The training split."""
+    validation: list[DataSource] = Field(default_factory=list, max_length=32)
+    """The validation split: evaluation during training, early stopping, best checkpoint."""
+    validation_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the training split to hold out for validation, chosen by a hash of each example."""
+    test: list[DataSource] = Field(default_factory=list, max_length=32)
+    """The test split: measured once, before and after training."""
+    general: list[DataSource] = Field(default_factory=list, max_length=32, json_schema_extra={"x-trimtab-only": []})
+    """Broad data for the forgetting check."""
+    mix_fraction: float | None = unavailable(gt=0, lt=1)
+    """Share of general data mixed into training."""
+    max_sequence_length: int = Field(default=512, ge=8, le=131072)
+    """Token limit of one example; longer ones are cut, counted and reported."""
+    packing: bool = True
+    """Put several examples into one row, each seeing only itself."""
+    augmentation: dict[str, Any] | None = unavailable()
+    """Text or image augmentation."""
+
+
+class Warmup(Document):
+    """Linear warm-up from 0 before the schedule starts."""
+
+    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    """Share of all steps spent warming up."""
+
+
+class LearningRateSchedule(OneOf):
+    """How the learning rate moves. Exactly one member."""
+
+    cosine: Warmup | None = None
+    """Half a cosine down to 0."""
+    linear: Warmup | None = None
+    """A line down to 0."""
+    constant: Warmup | None = None
+    """Flat after warm-up."""
+
+
+class EarlyStopping(Document):
+    """Stop when a metric no longer improves."""
+
+    metric: Metric = "eval_loss"
+    """The metric to watch; names ending in `loss` or `perplexity` are minimised, others maximised."""
+    patience: int = Field(default=3, ge=1, le=1000)
+    """Evaluations without improvement before training stops."""
+
+
+class SelectBestBy(Document):
+    """Which checkpoint is the best one, the one that is published."""
+
+    metric: Metric = "eval_loss"
+    """The metric to compare checkpoints by."""
+    mode: Literal["min", "max"] = "min"
+    """Whether smaller or larger is better."""
+
+
+class Training(Document):
+    """How to train."""
+
+    epochs: float | None = Field(default=None, gt=0, le=10000)
+    """Passes over the training split. Absent with `maxSteps` absent: 1."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; exclusive with `epochs`."""
+    global_batch_size: int = Field(default=16, ge=1, le=65536)
+    """Examples per optimizer step over all processes."""
+    micro_batch_size: int | None = Field(default=None, ge=1, le=65536)
+    """Examples (with packing: rows of at most `maxSequenceLength` tokens) per forward pass of one process. Absent: chosen by the trainer."""
+    gradient_accumulation_steps: int | None = Field(default=None, ge=1, le=65536)
+    """Micro batches per optimizer step. Absent: follows from the two batch sizes and the world size."""
+    learning_rate: float = Field(default=0.0002, gt=0, le=10)
+    """Peak learning rate."""
+    schedule: LearningRateSchedule = Field(default_factory=lambda: LearningRateSchedule(cosine=Warmup()))
+    """How the learning rate moves."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """Decoupled weight decay (AdamW), not on biases and norms."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+    dropout: float | None = unavailable(ge=0, lt=1)
+    """Override of the model's dropout."""
+    layerwise_learning_rate_decay: float | None = unavailable(gt=0, le=1)
+    """Discriminative learning rates: factor per layer from the top."""
+    gradual_unfreezing: dict[str, Any] | None = unavailable()
+    """Unfreeze layers from the top while training goes on."""
+    early_stopping: EarlyStopping | None = None
+    """Stop when a metric no longer improves; needs a validation split."""
+    select_best_by: SelectBestBy | None = None
+    """Publish the checkpoint with the best metric. Absent: `eval_loss` where there is validation data, else the last step."""
+    adversarial: dict[str, Any] | None = unavailable()
+    """Adversarial steps on the embeddings."""
+    continual: dict[str, Any] | None = unavailable()
+    """Replay or elastic weight consolidation."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward and backward pass. `auto`: bfloat16 where the hardware has it, else float32."""
+    seed: int = Field(default=42, ge=0, le=4294967295)
+    """Seeds every random choice."""
+    evaluate_every_steps: int | None = Field(default=None, ge=1)
+    """Steps between evaluations on the validation split. Absent: at every checkpoint by steps."""
+    extra_arguments: dict[str, Any] = Field(default_factory=dict, max_length=32)
+    """Unmodelled arguments of the training engine, checked by the trainer: `adamBeta1`, `adamBeta2`, `adamEpsilon`, `logEverySteps`."""
+
+
+class Distribution(Document):
+    """Over how many pods and accelerators."""
+
+    nodes: int = Field(default=1, ge=1, le=512)
+    """Pods of one attempt; more than one run under torchrun."""
+    accelerators_per_node: int = Field(default=0, ge=0, le=16)
+    """Accelerators per pod, one process each; 0 trains on CPU."""
+
+
+class Checkpoints(Document):
+    """When to save, and what to keep."""
+
+    every_steps: int | None = Field(default=50, ge=1)
+    """Steps between checkpoints."""
+    every_seconds: int | None = Field(default=600, ge=1)
+    """Seconds after which a checkpoint is due, whichever comes first."""
+    keep_last: int = Field(default=2, ge=1, le=100)
+    """How many of the newest checkpoints stay in the store."""
+    keep_best: int = Field(default=1, ge=0, le=100)
+    """How many of the best ones stay besides."""
+    resume: Literal["Auto", "Never"] = "Auto"
+    """`Auto` continues from the newest checkpoint that verifies; `Never` starts every attempt from step 0."""
+
+
+class Output(Document):
+    """What comes out."""
+
+    model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name that the versions of this model share. The next free number becomes `<modelName>-v<version>`."""
+    version_label: str = Field(default="", max_length=63)
+    """A word for humans, kept with the version."""
+    merge: bool = Field(default=False, json_schema_extra={"x-trimtab-only": False})
+    """Fold the adapter into the base model before publishing."""
+    sign: bool = Field(default=False, json_schema_extra={"x-trimtab-only": False})
+    """Sign the published model."""
