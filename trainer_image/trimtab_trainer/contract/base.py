@@ -1,12 +1,17 @@
 """The base of every document: camelCase on the wire, unknown fields refused, unions with exactly one member."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 UNAVAILABLE = "x-trimtab-unavailable"
 """JSON-schema key: the field is in the API, its behaviour is not in this release. The CRD refuses it with this text."""
+
+ONLY = "x-trimtab-only"
+"""JSON-schema key: of the field's values, this release accepts only this one."""
+UNION = "x-trimtab-union"
+"""JSON-schema key: exactly one member of this object must be set."""
 
 
 class Document(BaseModel):
@@ -26,10 +31,17 @@ class Document(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def rules(*validations: tuple[str, str]) -> ConfigDict:
+    """`model_config` with CEL rules and their messages, which the CRD states beside the fields they are about."""
+    return ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in validations]}
+    )
+
+
 class OneOf(Document):
     """A union: exactly one member is set. The CRD says the same in CEL."""
 
-    is_union: ClassVar[bool] = True
+    model_config = ConfigDict(json_schema_extra={UNION: True})
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -53,3 +65,8 @@ class Empty(Document):
 def unavailable(why: str = "is not available in this release", **constraints: Any) -> Any:
     """An optional field that the schema names and this release refuses, with the reason."""
     return Field(default=None, json_schema_extra={UNAVAILABLE: why}, **constraints)
+
+
+def only(value: Any, **constraints: Any) -> Any:
+    """A field of which this release accepts only `value`, its default."""
+    return Field(default=value, json_schema_extra={ONLY: value}, **constraints)

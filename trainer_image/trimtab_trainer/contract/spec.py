@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trimtab_trainer.contract.base import Document, Empty, OneOf, unavailable
+from trimtab_trainer.contract.base import ONLY, Document, Empty, OneOf, only, rules, unavailable
 
 ModelURI = Annotated[
     str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
@@ -135,7 +135,7 @@ class DataSource(Document):
     """Where the data is: `s3://bucket/key`, `hf://org/name[/file]` or `pvc://claim/path`. A trailing `/` names a folder."""
     format: DataFormat | None = None
     """How a row is read: `messages`, `promptCompletion`, `text` or `labelled`. Absent: inferred from the columns."""
-    weight: float = Field(default=1.0, gt=0, json_schema_extra={"x-trimtab-only": 1.0})
+    weight: float = only(1.0, gt=0)
     """Share of this data set in the mixture, relative to the others."""
     columns: dict[str, str] = Field(default_factory=dict, max_length=16)
     """Which column plays which role, for example `{prompt: question, completion: answer}`."""
@@ -146,6 +146,13 @@ class DataSource(Document):
 class Data(Document):
     """What to train, validate and test on."""
 
+    model_config = rules(
+        (
+            "!(size(self.validation) > 0 && has(self.validationFraction))",
+            "validation and validationFraction are exclusive: name a validation split or hold out a share of train",
+        ),
+    )
+
     train: list[DataSource] = Field(min_length=1, max_length=32)
     """The training split."""
     validation: list[DataSource] = Field(default_factory=list, max_length=32)
@@ -154,7 +161,7 @@ class Data(Document):
     """Share of the training split to hold out for validation, chosen by a hash of each example."""
     test: list[DataSource] = Field(default_factory=list, max_length=32)
     """The test split: measured once, before and after training."""
-    general: list[DataSource] = Field(default_factory=list, max_length=32, json_schema_extra={"x-trimtab-only": []})
+    general: list[DataSource] = Field(default_factory=list, max_length=32, json_schema_extra={ONLY: []})
     """Broad data for the forgetting check."""
     mix_fraction: float | None = unavailable(gt=0, lt=1)
     """Share of general data mixed into training."""
@@ -204,6 +211,14 @@ class SelectBestBy(Document):
 
 class Training(Document):
     """How to train."""
+
+    model_config = rules(
+        ("!(has(self.epochs) && has(self.maxSteps))", "epochs and maxSteps are exclusive: set one of them"),
+        (
+            "!has(self.microBatchSize) || self.globalBatchSize % self.microBatchSize == 0",
+            "globalBatchSize must be a multiple of microBatchSize",
+        ),
+    )
 
     epochs: float | None = Field(default=None, gt=0, le=10000)
     """Passes over the training split. Absent with `maxSteps` absent: 1."""
@@ -278,7 +293,7 @@ class Output(Document):
     """Name that the versions of this model share. The next free number becomes `<modelName>-v<version>`."""
     version_label: str = Field(default="", max_length=63)
     """A word for humans, kept with the version."""
-    merge: bool = Field(default=False, json_schema_extra={"x-trimtab-only": False})
+    merge: bool = only(value=False)
     """Fold the adapter into the base model before publishing."""
-    sign: bool = Field(default=False, json_schema_extra={"x-trimtab-only": False})
+    sign: bool = only(value=False)
     """Sign the published model."""

@@ -1,0 +1,128 @@
+"""Pieces that any kind may use: the envelope of an object, conditions, quantities."""
+
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import ConfigDict, Field
+
+from trimtab_trainer.contract.base import Document
+
+Quantity = Annotated[
+    str | int,
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
+]
+"""A Kubernetes quantity: `500m`, `4Gi`, `2`."""
+LabelValue = Annotated[str, Field(max_length=63)]
+ObjectName = Annotated[str, Field(max_length=253)]
+
+
+class Column(NamedTuple):
+    """A printer column of `kubectl get`."""
+
+    name: str
+    type: Literal["string", "integer", "number", "date"]
+    json_path: str
+    description: str = ""
+    priority: int = 0
+
+
+class Resource(NamedTuple):
+    """How a kind is named and shown."""
+
+    kind: str
+    plural: str
+    short_name: str
+    scope: Literal["Namespaced", "Cluster"]
+    columns: tuple[Column, ...]
+    rules: tuple[tuple[str, str], ...] = ()
+    """CEL rules over the whole object and their messages; `self.metadata.name` is visible there."""
+
+
+class OwnerReference(Document):
+    """Who owns an object."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
+
+
+class Metadata(Document):
+    """The part of ObjectMeta that Trimtab reads."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 1
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[OwnerReference] = Field(default_factory=list)
+
+
+class ApiObject(Document):
+    """An object of the API server: `metadata` beside `spec` and `status`."""
+
+    resource: ClassVar[Resource]
+
+    api_version: str = "trimtab.dev/v1alpha1"
+    kind: str = ""
+    metadata: Metadata
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> Self:
+        """Read an object of the API server. Fields of a newer CRD are tolerated.
+
+        Raises:
+            pydantic.ValidationError: the object does not fit even so.
+        """
+        return cls.model_validate(body, extra="ignore")
+
+
+class Condition(Document):
+    """One typed fact (metav1.Condition)."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """Name of the fact, unique in the list."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z]+$")]
+    """Why, as one word of the closed list."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """Why, as a sentence that says what to do."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When `status` last changed."""
+    observed_generation: int | None = None
+    """The generation of the spec that this speaks of."""
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=32,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+
+
+class StatusModel(Document):
+    """What every status has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    observed_generation: int | None = None
+    """The generation of the spec that this status speaks of."""
+    conditions: Conditions = Field(default_factory=list)
+    """Typed facts; the source of truth."""
+
+
+IMMUTABLE = "x-trimtab-immutable"
+"""JSON-schema key on a model: the names of fields that cannot change after creation."""
+
+
+def immutable(*fields: str, **extra: Any) -> ConfigDict:
+    """`model_config` of a spec whose named fields cannot change."""
+    return ConfigDict(json_schema_extra={IMMUTABLE: list(fields), **extra})

@@ -1,0 +1,211 @@
+"""Models to CustomResourceDefinitions: pydantic's JSON schema made structural, with CEL where the schema cannot say it."""
+
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column
+from trimtab_operator.names import CATEGORY, GROUP, VERSION
+from trimtab_trainer.contract.base import ONLY, UNAVAILABLE, UNION, Document
+
+Schema = dict[str, Any]
+_KEPT = (
+    "description", "type", "enum", "pattern", "format", "default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+    "maxProperties", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+)  # fmt: skip
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+
+
+class _WithFactories(GenerateJsonSchema):
+    """Defaults made by factories are defaults too; those of models are written as far as they were set."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if "default_factory" in schema and not schema.get("default_factory_takes_data"):
+            factory = schema["default_factory"]
+            schema = {**schema, "default": factory()}  # type: ignore[typeddict-item, call-arg]
+        return super().default_schema(schema)
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, Document):
+            return dft.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return super().encode_default(dft)
+
+
+def custom_resource_definition(model: type[ApiObject]) -> Schema:
+    """The CRD of one kind."""
+    resource = model.resource
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.plural}.{GROUP}", "labels": {"app.kubernetes.io/name": "trimtab"}},
+        "spec": {
+            "group": GROUP,
+            "scope": resource.scope,
+            "names": {
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short_name],
+                "categories": [CATEGORY],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [_column(column) for column in resource.columns],
+                    "schema": {"openAPIV3Schema": object_schema(model)},
+                }
+            ],
+        },
+    }
+
+
+def object_schema(model: type[ApiObject]) -> Schema:
+    """The structural schema of a whole object; `metadata` is the API server's own business."""
+    raw = model.model_json_schema(by_alias=True, schema_generator=_WithFactories)
+    definitions = raw.get("$defs", {})
+    properties = raw["properties"]
+    schema: Schema = {
+        "description": raw["description"],
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural(properties["spec"], definitions),
+            "status": without_defaults(structural(properties["status"], definitions)),
+        },
+    }
+    schema["properties"]["spec"].pop("default", None)
+    if "spec" in raw.get("required", []):
+        schema["required"] = ["spec"]
+    if model.resource.rules:
+        schema["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in model.resource.rules]
+    return schema
+
+
+def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    """One node of pydantic's schema as a structural schema: references inlined, null dropped, unions as CEL."""
+    node = _resolve(node, definitions)
+    schema: Schema = {key: node[key] for key in _KEPT if node.get(key) is not None}
+    if schema.get("x-kubernetes-int-or-string"):
+        # The API server fixes type and pattern of an int-or-string itself.
+        return {
+            key: value
+            for key, value in schema.items()
+            if key in ("description", "default", "x-kubernetes-int-or-string")
+        }
+    if _PRESERVE in schema:
+        return {"type": "object", **{key: value for key, value in schema.items() if key != "type"}}
+    for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if bound in node:
+            schema |= {limit: node[bound], bound: True}
+    if node.get("type") == "object":
+        schema |= _object(node, definitions)
+    elif node.get("type") == "array":
+        schema["items"] = structural(node.get("items", {}), definitions)
+    elif "type" not in node:
+        schema[_PRESERVE] = True
+    return schema
+
+
+def without_defaults(schema: Schema) -> Schema:
+    """A status is what the operator writes, nothing that the API server invents."""
+    if isinstance(schema, dict):
+        return {
+            key: without_defaults(value)
+            for key, value in schema.items()
+            if key != "default" or isinstance(value, dict) and "type" in value
+        }
+    return schema
+
+
+def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    if "properties" not in node:
+        extra = node.get("additionalProperties", True)
+        values = {_PRESERVE: True} if extra in (True, {}) else structural(extra, definitions) if extra else None
+        if node.get("x-trimtab-empty") or values is None:
+            return {}
+        return {"additionalProperties": values}
+    properties = {name: structural(child, definitions) for name, child in node["properties"].items()}
+    result: Schema = {"properties": properties}
+    if node.get("required"):
+        result["required"] = node["required"]
+    if rules := _rules(node):
+        result["x-kubernetes-validations"] = rules
+    return result
+
+
+def _rules(node: Schema) -> list[Schema]:
+    properties = node["properties"]
+    rules = []
+    if node.get(UNION):
+        members = ", ".join(f"has(self.{name})" for name in properties)
+        names = ", ".join(name for name, child in properties.items() if UNAVAILABLE not in child)
+        rules.append(
+            {"rule": f"[{members}].filter(x, x).size() == 1", "message": f"exactly one of {names} must be set"}
+        )
+    for name, child in properties.items():
+        if UNAVAILABLE in child:
+            rules.append({"rule": f"!has(self.{name})", "message": f"{name} {child[UNAVAILABLE]}"})
+        if ONLY in child:
+            rules.append(_only(name, child[ONLY]))
+    rules += [_immutable(name, required=name in node.get("required", [])) for name in node.get(IMMUTABLE, [])]
+    return rules + list(node.get("x-kubernetes-validations", []))
+
+
+def _only(name: str, value: Any) -> Schema:
+    if value == []:
+        return {
+            "rule": f"!has(self.{name}) || size(self.{name}) == 0",
+            "message": f"{name} is not available in this release",
+        }
+    literal = str(value).lower() if isinstance(value, bool) else repr(value)
+    message = f"{name} must be {literal}: other values are not available in this release"
+    return {"rule": f"!has(self.{name}) || self.{name} == {literal}", "message": message}
+
+
+def _immutable(name: str, *, required: bool) -> Schema:
+    same = f"self.{name} == oldSelf.{name}"
+    if not required:
+        same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
+    return {"rule": same, "message": f"{name} is immutable"}
+
+
+def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Inline `$ref`, drop the null of an optional; what stands beside the reference wins."""
+    if "anyOf" in node:
+        if node.get("x-kubernetes-int-or-string"):
+            return {key: value for key, value in node.items() if key != "anyOf"}
+        choices = [choice for choice in node["anyOf"] if choice.get("type") != "null"]
+        if len(choices) != 1:
+            if any(choice.get("x-kubernetes-int-or-string") for choice in choices) or _is_int_or_string(choices):
+                return {
+                    **{key: value for key, value in node.items() if key != "anyOf"},
+                    "x-kubernetes-int-or-string": True,
+                }
+            raise ValueError(f"a CRD knows no anyOf: {choices}")
+        outer = {key: value for key, value in node.items() if key != "anyOf"}
+        return _resolve({**_resolve(choices[0], definitions), **outer}, definitions)
+    if "$ref" in node:
+        target = _resolve(definitions[node["$ref"].removeprefix("#/$defs/")], definitions)
+        return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
+
+
+def _is_int_or_string(choices: list[Schema]) -> bool:
+    return {choice.get("type") for choice in choices} == {"string", "integer"}
+
+
+def _column(column: Column) -> Schema:
+    result: Schema = {"name": column.name, "type": column.type, "jsonPath": column.json_path}
+    if column.description:
+        result["description"] = column.description
+    if column.priority:
+        result["priority"] = column.priority
+    return result

@@ -1,0 +1,140 @@
+"""ModelVersion: one immutable version of a named model."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel
+from trimtab_trainer.contract.base import UNAVAILABLE, Document, only, rules
+from trimtab_trainer.contract.messages import MetricValue
+from trimtab_trainer.contract.run_config import ResolvedDataset
+from trimtab_trainer.contract.spec import Task
+
+
+class VersionSource(Document):
+    """The run that made it."""
+
+    name: str = Field(max_length=253)
+    """FineTuneJob."""
+    uid: str = Field(max_length=36)
+    """uid of the FineTuneJob."""
+    attempt: int = Field(ge=1)
+    """Attempt that published it."""
+    step: int = Field(ge=0)
+    """Optimizer step of the published weights."""
+
+
+class BaseModel(Document):
+    """The model that was fine-tuned."""
+
+    uri: str = Field(max_length=1024)
+    """Where it is."""
+    digest: str = Field(default="", max_length=71)
+    """Digest of its files."""
+    revision: str = Field(default="", max_length=128)
+    """Commit of an hf:// model."""
+
+
+class Artifact(Document):
+    """The bytes."""
+
+    uri: str = Field(max_length=1024, pattern=r"^s3://[^/]+/.+$")
+    """Folder of the files and of manifest.json."""
+    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of manifest.json, which has the SHA-256 of every file."""
+    size_bytes: int = Field(ge=0)
+    """Size of all files."""
+    format: Literal["peftAdapter", "safetensors", "ensemble"]
+    """What kind of model it is."""
+    files: int = Field(ge=0)
+    """How many files."""
+
+
+class VersionLineage(Document):
+    """Enough to run the job again."""
+
+    datasets: list[ResolvedDataset] = Field(default_factory=list, max_length=128)
+    """Data sets with their digests."""
+    config_digest: str = Field(default="", max_length=71)
+    """Digest of the RunConfig."""
+    image_digest: str = Field(default="", max_length=512)
+    """Trainer image."""
+    parent_version: str = Field(default="", max_length=253)
+    """ModelVersion that was the base model."""
+
+
+class ModelVersionSpec(Document):
+    """Immutable."""
+
+    model_config = rules(("self == oldSelf", "spec is immutable: publish a new version instead"))
+
+    model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name that the versions of this model share."""
+    version: int = Field(ge=1)
+    """Number of this version."""
+    version_label: str = Field(default="", max_length=63)
+    """A word for humans."""
+    task: Task | None = None
+    """What the head predicts."""
+    source: VersionSource | None = None
+    """The run that made it; absent for imports."""
+    base_model: BaseModel
+    """The model that was fine-tuned."""
+    artifact: Artifact
+    """The bytes."""
+    storage: str = Field(max_length=253)
+    """StorageProfile that holds the artifact."""
+    profile: str = Field(default="", max_length=253)
+    """TrainingProfile whose image and resources serve it unless the rollout names another."""
+    lineage: VersionLineage = Field(default_factory=VersionLineage)
+    """Enough to run the job again."""
+    metrics: list[MetricValue] = Field(default_factory=list, max_length=64)
+    """Metrics of the published weights."""
+    gates: list[dict[str, Any]] = Field(default_factory=list, max_length=32)
+    """Results of the evaluation gates."""
+    signature: str | None = Field(
+        default=None, max_length=1024, json_schema_extra={UNAVAILABLE: "is not available in this release"}
+    )
+    """Signature of the manifest."""
+    verified_at: str = Field(default="", max_length=64)
+    """When the publishing trainer read every byte back and compared digests."""
+    reclaim_policy: Literal["Retain", "Delete"] = only("Retain")
+    """What happens to the bytes when this object is deleted."""
+
+
+class ModelVersionStatus(StatusModel):
+    """What is true now."""
+
+    rollouts: list[str] = Field(default_factory=list, max_length=64)
+    """ModelRollouts that use this version."""
+
+
+class ModelVersion(ApiObject):
+    """One immutable version of a named model."""
+
+    resource: ClassVar[Resource] = Resource(
+        kind="ModelVersion",
+        plural="modelversions",
+        short_name="mdv",
+        scope="Namespaced",
+        columns=(
+            Column("MODEL", "string", ".spec.modelName"),
+            Column("VERSION", "integer", ".spec.version"),
+            Column("FORMAT", "string", ".spec.artifact.format"),
+            Column("READY", "string", ".status.conditions[?(@.type=='Ready')].status"),
+            Column("PROMOTABLE", "string", ".status.conditions[?(@.type=='Promotable')].status"),
+            Column("AGE", "date", ".metadata.creationTimestamp"),
+            Column("JOB", "string", ".spec.source.name", priority=1),
+        ),
+        rules=(
+            (
+                "self.metadata.name == self.spec.modelName + '-v' + string(self.spec.version)",
+                "metadata.name must be <spec.modelName>-v<spec.version>",
+            ),
+        ),
+    )
+
+    spec: ModelVersionSpec
+    """Immutable."""
+    status: ModelVersionStatus = Field(default_factory=ModelVersionStatus)
+    """What is true now."""
