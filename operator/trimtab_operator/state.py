@@ -1,0 +1,162 @@
+"""Frozen values that travel between the rooms: what is observed, what is wrong, what should exist, what is said about it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from trimtab_operator.api.v1alpha1 import (
+    FineTuneJob,
+    ModelRollout,
+    ModelVersion,
+    Reason,
+    StorageProfile,
+    TrainingProfile,
+)
+from trimtab_trainer.contract.messages import KubeflowTrainerStatus, TrainerReport
+
+Manifest = dict[str, Any]
+"""An object as the API server speaks it."""
+
+
+class Key(NamedTuple):
+    """Names one object of ours; what the queue holds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class ObjectRef(NamedTuple):
+    """Names one object of any kind, as it was observed: a delete carries uid and resourceVersion as preconditions."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps an object from going on. `who` must act."""
+
+    reason: Reason
+    message: str
+    who: Literal["user", "platform"] = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The newest message of one attempt's trainer, kept in memory by the status endpoint."""
+
+    attempt: int
+    received_at: datetime
+    trainer: TrainerReport | None = None
+    kubeflow: KubeflowTrainerStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedWrite:
+    """The API server refused a child (quota, admission): told in the status until a write succeeds."""
+
+    reason: Reason
+    message: str
+    kind: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedJob:
+    """Everything that matters to one FineTuneJob, as the Store shows it."""
+
+    job: FineTuneJob
+    profile: TrainingProfile | None
+    """The profile that it names, or the default one."""
+    storage: StorageProfile | None
+    base_version: ModelVersion | None
+    """What `modelversion://name` names."""
+    trainer_jobs: tuple[Manifest, ...]
+    """batch/v1 Jobs controlled by this FineTuneJob (by ownerReference uid), oldest attempt first."""
+    pods: tuple[Manifest, ...]
+    """Pods controlled by those Jobs."""
+    report: Report | None
+    """The newest report of the newest attempt."""
+    version: ModelVersion | None
+    """The ModelVersion named in `status.modelVersion`, when it exists."""
+    rejected: RejectedWrite | None = None
+    """The last write for this object that the API server refused, while the spec is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedVersion:
+    """A ModelVersion and what uses it."""
+
+    version: ModelVersion
+    storage: StorageProfile | None
+    rollouts: tuple[ModelRollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRollout:
+    """A ModelRollout, the versions of its model, and its server."""
+
+    rollout: ModelRollout
+    versions: tuple[ModelVersion, ...]
+    profile: TrainingProfile | None
+    storage: StorageProfile | None
+    deployment: Manifest | None
+    config_map: Manifest | None
+    service: Manifest | None
+    pods: tuple[Manifest, ...]
+    rejected: RejectedWrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedStorage:
+    """A StorageProfile and the newest probe result that a trainer reported for it."""
+
+    profile: StorageProfile
+    report: TrainerReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedProfile:
+    """A TrainingProfile."""
+
+    profile: TrainingProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What should be done now. Everything in it is safe to do twice."""
+
+    create: tuple[Manifest, ...] = ()
+    """Created once; an existing object of the same owner counts as done, another owner's is a NameConflict."""
+    apply: tuple[Manifest, ...] = ()
+    """Server-side apply with our field manager."""
+    delete: tuple[ObjectRef, ...] = ()
+    """Deleted with preconditions, after a live read."""
+    delete_owner: bool = False
+    """The time to live is over: delete the object itself."""
+    requeue_after: timedelta | None = None
+    """Look again then, even if nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventNote:
+    """An Event to post after the status that it speaks of was stored."""
+
+    type: Literal["Normal", "Warning"]
+    reason: Reason
+    message: str
+    action: str = "Reconcile"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The new status, and the Events of its transitions."""
+
+    status: Manifest
+    """The whole `status` in wire form; written only when it differs from what is stored."""
+    events: tuple[EventNote, ...] = field(default=())
