@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
-from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, Store
+from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig, Store
 
 CHECKPOINT_SCHEMA = "trimtab.dev/checkpoint/v1"
 MODEL_SCHEMA = "trimtab.dev/model/v1"
@@ -97,6 +97,20 @@ def listing_digest(files: dict[str, tuple[int, str]]) -> str:
     """The digest of a model or data set: `sha256:<hex>` over `{path: (size, sha256 hex)}` in canonical form."""
     entries = [{"path": path, "sha256": sha256, "size": size} for path, (size, sha256) in sorted(files.items())]
     return "sha256:" + sha256_hex(canonical_json({"files": entries}))
+
+
+_RUN_IDENTITY = {"model", "model_version", "task", "objective", "method", "data", "training", "distribution", "checkpoints", "output"}
+_MAY_CHANGE = {"checkpoints": {"keep_last", "keep_best"}}
+
+
+def config_sha256(config: RunConfig) -> str:
+    """What identifies "the same run": 64 hex digits over the part of the spec that cannot change while a job lives.
+
+    Left out: the attempt, the job's identity (manifests name it beside this), pins, store, image, limits and what may be
+    changed on the way (`keepLast`, `keepBest`). Defaults are left out too, so that a release which adds a field resumes older runs.
+    """
+    identity = config.model_dump(mode="json", by_alias=True, include=_RUN_IDENTITY, exclude=_MAY_CHANGE, exclude_defaults=True)
+    return sha256_hex(canonical_json(identity))
 
 
 def job_prefix(store: Store, job: JobIdentity) -> str:

@@ -1,0 +1,61 @@
+"""A store to write to: moto's S3 server, alone or behind a proxy that breaks requests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.object_store import BUCKET, admin_client, make_store, moto_server, write_credentials
+from trimtab_trainer.store import ObjectStore
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_endpoint(moto_endpoint: str) -> Iterator[str]:
+    """A server with one empty bucket."""
+    client = admin_client(moto_endpoint)
+    client.create_bucket(Bucket=BUCKET)
+    yield moto_endpoint
+    for bucket in client.list_buckets()["Buckets"]:
+        for entry in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ()):
+            client.delete_object(Bucket=bucket["Name"], Key=entry["Key"])
+        client.delete_bucket(Bucket=bucket["Name"])
+    client.close()
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    return write_credentials(tmp_path / "credentials")
+
+
+@pytest.fixture
+def store(s3_endpoint: str, credentials: Path) -> Iterator[ObjectStore]:
+    """An open store on an empty bucket."""
+    with ObjectStore.open(make_store(s3_endpoint), credentials=credentials) as opened:
+        yield opened
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[tuple[FaultProxy, str]]:
+    """A proxy in front of the server, and its URL."""
+    with fault_proxy(s3_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty_store(proxy: tuple[FaultProxy, str], credentials: Path) -> Iterator[ObjectStore]:
+    """An open store behind the proxy."""
+    with ObjectStore.open(make_store(proxy[1]), credentials=credentials) as opened:
+        yield opened
+
+
+@pytest.fixture
+def faults(proxy: tuple[FaultProxy, str]) -> FaultProxy:
+    """The proxy's faults, to add to."""
+    return proxy[0]
