@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from trimtab_operator.api.v1alpha1 import (
@@ -12,7 +13,10 @@ from trimtab_operator.api.v1alpha1 import (
     StorageProfile,
     TrainingProfile,
 )
-from trimtab_trainer.contract.messages import KubeflowTrainerStatus, TrainerReport
+from trimtab_operator.api.v1alpha1.fine_tune_job import Attempt
+from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
+from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
+from trimtab_trainer.contract.messages import KubeflowTrainerStatus, TerminationMessage, TrainerReport
 
 Manifest = dict[str, Any]
 """An object as the API server speaks it."""
@@ -87,6 +91,16 @@ class ObservedJob:
     rejected: RejectedWrite | None = None
     """The last write for this object that the API server refused, while the spec is the same."""
 
+    @property
+    def profile_spec(self) -> TrainingProfileSpec | None:
+        """The profile as the job's first attempt found it; later edits do not touch a job that has started."""
+        return self.job.status.resolved.profile or (self.profile.spec if self.profile else None)
+
+    @property
+    def storage_spec(self) -> StorageProfileSpec | None:
+        """Likewise for the store."""
+        return self.job.status.resolved.storage or (self.storage.spec if self.storage else None)
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
@@ -127,6 +141,44 @@ class ObservedProfile:
     profile: TrainingProfile
 
 
+class Stage(StrEnum):
+    """Where the newest attempt of a FineTuneJob stands."""
+
+    NONE = "None"
+    """There is none, or it has ended."""
+    CLAIMED = "Claimed"
+    """Its number is taken; its Job is not there yet."""
+    QUEUED = "Queued"
+    """Its Job is suspended: the queue has no quota for it."""
+    STARTING = "Starting"
+    """Its pods are being made, scheduled, pulled."""
+    RUNNING = "Running"
+    """Every pod runs."""
+    ENDING = "Ending"
+    """Pods have ended; how the attempt ended is not settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What the plan decided about a FineTuneJob's attempts. The status of the same pass records it."""
+
+    attempts: tuple[Attempt, ...] = ()
+    """The attempts as they should be recorded. One that is new here gets its children once it is stored: that is the fence."""
+    stage: Stage = Stage.NONE
+    hang: Problem | None = None
+    """Why pods that should run cannot."""
+    retry_at: datetime | None = None
+    """When the next attempt may start."""
+    failure: Problem | None = None
+    """Why the job has failed for good."""
+    succeeded: bool = False
+    """The job is done, and its model, if it makes one, has its ModelVersion."""
+    termination: TerminationMessage | None = None
+    """Last words of the newest attempt."""
+    image_digest: str = ""
+    """Trainer image as the node resolved it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What should be done now. Everything in it is safe to do twice."""
@@ -141,6 +193,8 @@ class Plan:
     """The time to live is over: delete the object itself."""
     requeue_after: timedelta | None = None
     """Look again then, even if nothing happens."""
+    course: Course | None = None
+    """FineTuneJobs only: what was decided about the attempts."""
 
 
 @dataclass(frozen=True, slots=True)

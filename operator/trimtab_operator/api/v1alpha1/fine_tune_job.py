@@ -139,6 +139,8 @@ class Resolved(Document):
     """Digest and size of every data set."""
     image: str = ""
     """Trainer image."""
+    image_digest: str = ""
+    """Trainer image as the node resolved it."""
     profile_name: str = ""
     """Name of the TrainingProfile."""
     profile: TrainingProfileSpec | None = Field(
@@ -174,15 +176,23 @@ class Attempt(Document):
     """Why it ended, as a sentence."""
     stopping_for: str = ""
     """Why it is being stopped: Suspended, DeadlineExceeded or BudgetExceeded."""
+    counted: bool = True
+    """Whether it counts against runPolicy.maxAttempts. Suspensions do not, nor do disruptions of an attempt that committed a checkpoint."""
     resumed_from_step: int | None = None
     """The step it continued from; absent when it began at 0."""
     node: str = ""
     """Node of the main pod."""
+    training_seconds: float = 0.0
+    """Seconds spent in training steps that count, as the trainer reported them."""
+    energy_watt_hours: float | None = None
+    """Energy as the trainer measured or estimated it."""
 
 
 class JobProgress(Document):
     """How far the run is."""
 
+    phase: str = ""
+    """What the trainer is doing: Preparing, Training, Evaluating, Publishing or Finished."""
     step: int = 0
     """Optimizer steps done."""
     total_steps: int | None = None

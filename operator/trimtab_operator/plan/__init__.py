@@ -1,0 +1,1 @@
+"""What should exist: pure functions from what is observed to objects to create, apply and delete."""

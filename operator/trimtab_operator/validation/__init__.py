@@ -1,0 +1,1 @@
+"""What the schema cannot say: pure functions from what is observed to problems."""
