@@ -1,0 +1,9 @@
+# The trainer's base image on a machine without a registry: Debian's own CPU build of torch.
+# PyPI's torch brings CUDA libraries of several gigabytes, which only a GPU machine needs.
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+# Without libopenblas0-pthread torch computes on the reference BLAS, 50 times slower.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -o Dpkg::Options::=--force-unsafe-io install --yes --no-install-recommends \
+       python3-torch libopenblas0-pthread \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
