@@ -24,7 +24,7 @@ class _WithFactories(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         if "default_factory" in schema and not schema.get("default_factory_takes_data"):
             factory = schema["default_factory"]
-            schema = {**schema, "default": factory()}  # type: ignore[typeddict-item, call-arg]
+            schema = {**schema, "default": factory()}  # type: ignore[call-arg]
         return super().default_schema(schema)
 
     def encode_default(self, dft: Any) -> Any:
@@ -120,7 +120,7 @@ def without_defaults(schema: Schema) -> Schema:
         return {
             key: without_defaults(value)
             for key, value in schema.items()
-            if key != "default" or isinstance(value, dict) and "type" in value
+            if key != "default" or (isinstance(value, dict) and "type" in value)
         }
     return schema
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
@@ -18,7 +18,7 @@ from trimtab_trainer.contract.messages import (
 )
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
-_JOB_RULES = [
+_JOB_RULES: list[JsonValue] = [
     {
         "rule": "!has(self.training.earlyStopping) || size(self.data.validation) > 0 || has(self.data.validationFraction)",
         "message": "training.earlyStopping needs validation data: set data.validation or data.validationFraction",
@@ -288,6 +288,10 @@ class FineTuneJob(ApiObject):
             (
                 "size(self.metadata.name) <= 52",
                 "metadata.name must be at most 52 characters: the names of its Jobs are longer",
+            ),
+            (
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must begin with a letter and have only letters, digits and '-': it names pods and a Service",
             ),
         ),
     )

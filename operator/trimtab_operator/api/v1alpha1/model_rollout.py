@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
+from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel, immutable
 from trimtab_trainer.contract.base import ONLY, Document, Empty, OneOf, only, unavailable
 
 
@@ -52,7 +52,7 @@ class RollbackWindow(Document):
 class ModelRolloutSpec(Document):
     """Which version serves, and how traffic moves to the next."""
 
-    model_config = {"json_schema_extra": {IMMUTABLE: ["modelName"]}}
+    model_config = immutable("modelName")
 
     model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Model whose versions are served, and the name that requests use."""
@@ -117,6 +117,10 @@ class ModelRollout(ApiObject):
             (
                 "size(self.metadata.name) <= 52",
                 "metadata.name must be at most 52 characters: it names a Service and its pods",
+            ),
+            (
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must begin with a letter and have only letters, digits and '-': it names a Service",
             ),
         ),
     )

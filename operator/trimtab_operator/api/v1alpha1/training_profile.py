@@ -70,8 +70,7 @@ class TrainingProfileSpec(Document):
 
     model_config = rules(
         (
-            "!has(self.runtimeClassName) || !has(self.resourceClaimTemplateName) || self.runtimeClassName == '' "
-            "|| self.resourceClaimTemplateName == ''",
+            "self.runtimeClassName == '' || self.resourceClaimTemplateName == ''",
             "runtimeClassName and resourceClaimTemplateName are exclusive",
         ),
     )
