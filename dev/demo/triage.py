@@ -22,9 +22,7 @@ DEPARTMENTS = {
     "Pharmacology": "Pharmacology",
     "Social_Preventive_Medicine": "Public Health",
 }
-INSTRUCTION = (
-    "Route the medical question to one department: " + ", ".join(DEPARTMENTS.values()) + ". Reply with JSON."
-)
+INSTRUCTION = "Route the medical question to one department: " + ", ".join(DEPARTMENTS.values()) + ". Reply with JSON."
 TRAIN, VALIDATION, TEST = 80, 8, 24
 """Examples of each department in each split."""
 _CHARACTERS = range(20, 161)
@@ -101,7 +99,9 @@ def splits(medmcqa: Path) -> dict[str, list[Example]]:
     chance = random.Random(_SEED)  # noqa: S311 - a shuffle, not a secret
     result: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     for department in DEPARTMENTS.values():
-        learned, unseen = (chance.sample(found[exam][department], k) for exam, k in (("AIIMS", TRAIN + VALIDATION), ("NEET", TEST)))
+        learned, unseen = (
+            chance.sample(found[exam][department], k) for exam, k in (("AIIMS", TRAIN + VALIDATION), ("NEET", TEST))
+        )
         result["train"] += [(question, department) for question in learned[:TRAIN]]
         result["validation"] += [(question, department) for question in learned[TRAIN:]]
         result["test"] += [(question, department) for question in unseen]
