@@ -1,0 +1,175 @@
+"""Models in memory: loaded from verified safetensors, never with code or pickles of the model's author."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.model import load_tokenizer
+from trimtab_trainer.server.adapters import Adapters
+from trimtab_trainer.server.rows import Rows, attention_kinds
+
+_SUPPORTED_ATTENTION = {"full_attention", "sliding_attention"}
+_TOLERANCE = 2e-3
+"""Relative, of the logits in the trial at start: rounding stays far below it, a wrong mask or position far above."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
+
+
+@dataclass(frozen=True)
+class GenerationModel:
+    """A causal language model that can run rows of different adapters together."""
+
+    module: Any
+    tokenizer: Any
+    adapters: Adapters
+    end_tokens: frozenset[int]
+    """Tokens that end an answer."""
+    max_length: int
+    """Tokens of prompt and answer together."""
+
+
+@dataclass(frozen=True)
+class ClassificationModel:
+    """A sequence classifier; each adapter brings its own head."""
+
+    module: Any
+    tokenizer: Any
+    adapters: Adapters
+    labels: tuple[str, ...]
+    max_length: int
+
+
+def load_generation_model(directory: Path, *, max_length: int) -> GenerationModel:
+    """Load a causal language model and try it.
+
+    Raises:
+        TrainerError: ModelInvalid where the files are no such model, or one whose batches would not equal single requests.
+    """
+    tokenizer = load_tokenizer(directory)
+    module = _load(AutoModelForCausalLM, directory, complete=True)
+    kinds = attention_kinds(module.config.get_text_config(decoder=True))
+    if not kinds <= _SUPPORTED_ATTENTION:
+        unknown = ", ".join(sorted(kinds - _SUPPORTED_ATTENTION))
+        raise TrainerError(TrainerReason.MODEL_INVALID, f"The built-in server cannot run models with {unknown} layers; use `serving.vllm`.")
+    try_rows(module)
+    return GenerationModel(
+        module,
+        tokenizer,
+        Adapters(module, mixes=True),
+        end_tokens(module, tokenizer),
+        min(max_length, _positions(module)),
+    )
+
+
+def load_classification_model(directory: Path, *, labels: tuple[str, ...], max_length: int) -> ClassificationModel:
+    """Load a sequence classifier.
+
+    Args:
+        directory: verified files.
+        labels: of a head that is made anew, for adapters that bring theirs; empty where the files must have one.
+        max_length: tokens of a text.
+
+    Raises:
+        TrainerError: ModelInvalid where the files are no such model.
+    """
+    tokenizer = load_tokenizer(directory)
+    names = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True} if labels else {}
+    module = _load(AutoModelForSequenceClassification, directory, complete=not labels, **names)
+    text_config = module.config.get_text_config()
+    if text_config.pad_token_id is None:
+        text_config.pad_token_id = module.config.pad_token_id = tokenizer.pad_token_id
+    return ClassificationModel(
+        module,
+        tokenizer,
+        Adapters(module, mixes=False),
+        tuple(module.config.id2label[number] for number in range(module.config.num_labels)),
+        min(max_length, _positions(module)),
+    )
+
+
+def has_head(directory: Path) -> bool:
+    """Whether the files are a sequence classifier already."""
+    architectures = _read_config(directory).architectures or []
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
+
+
+def labels_of(directory: Path) -> tuple[str, ...]:
+    """The labels that a classifier's config.json names, in the order of its outputs; empty where there is none."""
+    if not (directory / "config.json").is_file():
+        return ()
+    names = _read_config(directory).id2label or {}
+    return tuple(names[number] for number in sorted(names))
+
+
+def end_tokens(module: Any, tokenizer: Any) -> frozenset[int]:
+    """What ends an answer, by the model's generation settings and its tokenizer."""
+    named = module.generation_config.eos_token_id
+    several = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)
+
+
+def try_rows(module: Any) -> None:
+    """Compare a ragged batch with the model's own forward pass, so that an unknown architecture cannot answer nonsense.
+
+    Raises:
+        TrainerError: ModelInvalid where they differ.
+    """
+    with torch.inference_mode():
+        rows = Rows(module, max_rows=2)
+        prompts = [[5, 6, 7, 8, 9], [9, 8, 7]]
+        rows.add(2)
+        rows.advance(prompts)
+        together = rows.advance([[11], [12]])
+        for row, prompt in enumerate(prompts):
+            ids = torch.tensor([[*prompt, 11 + row]], device=module.device)
+            alone = module(input_ids=ids).logits[0, -1]
+            difference = (together[row] - alone).abs().max() / alone.abs().max().clamp(min=1e-6)
+            if not difference < _tolerance(module):
+                raise TrainerError(
+                    TrainerReason.MODEL_INVALID,
+                    f"The built-in server cannot run {type(module).__name__}: a batch gives other logits than one request "
+                    f"(relative difference {float(difference):.2g}). Use `serving.vllm`.",
+                )
+
+
+def _tolerance(module: Any) -> float:
+    return _TOLERANCE if module.dtype == torch.float32 else 20 * _TOLERANCE
+
+
+def _positions(module: Any) -> int:
+    return int(getattr(module.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
+def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
+    on_gpu = torch.cuda.is_available()
+    try:
+        module, info = loader.from_pretrained(
+            directory,
+            # float32 on CPUs, where most have no faster type and batches equal single requests to the last token.
+            dtype="auto" if on_gpu else torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **extra,
+        )
+    except _UNREADABLE as error:
+        raise TrainerError(TrainerReason.MODEL_INVALID, f"The model cannot be loaded: {error}") from error
+    if complete and info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise TrainerError(TrainerReason.MODEL_INVALID, f"The model's files lack {len(missing)} weights, among them {missing[0]}.")
+    module.requires_grad_(requires_grad=False)
+    return module.to("cuda" if on_gpu else "cpu").eval()
+
+
+def _read_config(directory: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    except _UNREADABLE as error:
+        raise TrainerError(TrainerReason.MODEL_INVALID, f"The model's config.json cannot be read: {error}") from error
+
