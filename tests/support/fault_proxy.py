@@ -127,7 +127,13 @@ def serve(handler: BaseHTTPRequestHandler, proxy: FaultProxy) -> None:
     if kind == "loseReply":
         handler.close_connection = True
         return
-    reply(handler, status, headers, flip_bit(answer) if kind == "flip" else answer, sent=0.5 if kind == "truncate" else 1.0)
+    reply(
+        handler,
+        status,
+        headers,
+        flip_bit(answer) if kind == "flip" else answer,
+        sent=0.5 if kind == "truncate" else 1.0,
+    )
 
 
 def forward(handler: BaseHTTPRequestHandler, proxy: FaultProxy, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -143,7 +149,9 @@ def forward(handler: BaseHTTPRequestHandler, proxy: FaultProxy, body: bytes) -> 
         connection.close()
 
 
-def reply(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, *, sent: float = 1.0) -> None:
+def reply(
+    handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes, *, sent: float = 1.0
+) -> None:
     """Answer, and send only a share of the body if asked to."""
     handler.send_response_only(status)
     for name, value in headers.items():

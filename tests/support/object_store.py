@@ -14,6 +14,8 @@ from trimtab_trainer.contract.run_config import RunConfig, Store
 BUCKET = "trimtab"
 ACCESS_KEY = "testing-key"
 SECRET_KEY = "testing-secret"
+SMALL_PART_BYTES = 64 * 1024
+"""A part size for tests of multipart uploads that shall not move megabytes."""
 
 
 @contextmanager

@@ -151,7 +151,9 @@ class ObjectStore:
                 if http_status(error) == _NOT_FOUND:
                     return None
                 raise
-        return ObjectInfo(key, reply["ContentLength"], reply.get("ETag", ""), reply["LastModified"], reply.get("Metadata", {}))
+        return ObjectInfo(
+            key, reply["ContentLength"], reply.get("ETag", ""), reply["LastModified"], reply.get("Metadata", {})
+        )
 
     def get(self, key: str, *, bucket: str | None = None) -> bytes:
         """A whole object. A missing one is an ObjectNotFoundError."""
@@ -167,7 +169,9 @@ class ObjectStore:
             yield self.get(key, bucket=bucket)
             return
         request = {"Bucket": bucket or self.bucket, "Key": key, "IfMatch": info.etag}
-        ranges = [f"bytes={start}-{min(start + PART_BYTES, info.size) - 1}" for start in range(0, info.size, PART_BYTES)]
+        ranges = [
+            f"bytes={start}-{min(start + PART_BYTES, info.size) - 1}" for start in range(0, info.size, PART_BYTES)
+        ]
         waiting: deque[Future[bytes]] = deque()
         with self._translated("read", key, bucket):
             try:
@@ -223,12 +227,22 @@ class ObjectStore:
         self.upload([data], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
 
     def upload_file(
-        self, path: Path, key: str, *, bucket: str | None = None, if_absent: bool = False, metadata: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        key: str,
+        *,
+        bucket: str | None = None,
+        if_absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Write a local file; the SHA-256 (64 hex digits) of the bytes that were sent. See `put` for the arguments."""
         if path.stat().st_size == 0:
             return self.upload([b""], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
             return self.upload([view], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
 
     def upload(
@@ -268,7 +282,9 @@ class ObjectStore:
         """Drop unfinished multipart uploads below a prefix that began before a moment; how many there were."""
         aborted = 0
         with self._translated("list uploads of", prefix, None):
-            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            ):
                 for upload in page.get("Uploads", ()):
                     if upload["Key"].startswith(prefix) and upload["Initiated"] < older_than:
                         self._abort({"Bucket": self.bucket, "Key": upload["Key"]}, upload["UploadId"])
@@ -298,7 +314,9 @@ class ObjectStore:
         try:
             for number, part in enumerate(_parts(pieces), start=1):
                 waiting.append(
-                    self._pool.submit(self._client.upload_part, **request, UploadId=upload, PartNumber=number, Body=part)
+                    self._pool.submit(
+                        self._client.upload_part, **request, UploadId=upload, PartNumber=number, Body=part
+                    )
                 )
                 digest.update(part)
                 if len(waiting) >= _IN_FLIGHT:

@@ -44,7 +44,11 @@ def make_client(store: Store, *, credentials: Path) -> Any:
     """
     session = botocore.session.Session()
     verify = _trusted_certificates(store)
-    provider = _WebIdentityProvider(session, store, verify) if store.credentials == "webIdentity" else _SecretProvider(store, credentials)
+    provider = (
+        _WebIdentityProvider(session, store, verify)
+        if store.credentials == "webIdentity"
+        else _SecretProvider(store, credentials)
+    )
     session.register_component("credential_provider", CredentialResolver([provider]))
     try:
         return session.create_client(

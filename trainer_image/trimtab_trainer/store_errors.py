@@ -16,8 +16,12 @@ from trimtab_trainer.errors import TrainerError
 _DENIED_STATUS = frozenset({401, 403})
 _UNAVAILABLE_CODES = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "OperationAborted"})
 _UNAVAILABLE_STATUS = frozenset({409, 429})
-_WRONG_REGION_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
-_DENIED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "IDPRejectedClaim"})
+_WRONG_REGION_CODES = frozenset(
+    {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
+)
+_DENIED_CODES = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "IDPRejectedClaim"}
+)
 _SERVER_ERROR = 500
 
 
@@ -97,7 +101,11 @@ def _from_reply(error: ClientError, *, store: Store, where: str, what: str) -> T
     if code in _UNAVAILABLE_CODES or status >= _SERVER_ERROR or status in _UNAVAILABLE_STATUS:
         return TrainerError(TrainerReason.STORAGE_UNAVAILABLE, f"{where}: {what}, after several tries ({said}).")
     if status in _DENIED_STATUS or code in _DENIED_CODES:
-        source = "the role in `spec.credentials`" if store.credentials == "webIdentity" else "the keys in the profile's Secret"
+        source = (
+            "the role in `spec.credentials`"
+            if store.credentials == "webIdentity"
+            else "the keys in the profile's Secret"
+        )
         return TrainerError(
             TrainerReason.STORAGE_ACCESS_DENIED,
             f"{where}: {what}: access denied ({said}). Check {source}, and that they may read, write, list and delete there.",

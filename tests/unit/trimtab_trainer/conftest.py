@@ -6,8 +6,29 @@ from pathlib import Path
 import pytest
 
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.object_store import BUCKET, admin_client, make_store, moto_server, write_credentials
+from tests.support.object_store import (
+    BUCKET,
+    SMALL_PART_BYTES,
+    admin_client,
+    make_store,
+    moto_server,
+    write_credentials,
+)
 from trimtab_trainer.store import ObjectStore
+
+
+@pytest.fixture
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry as often as in production, without the pauses between."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    monkeypatch.setattr("tenacity.wait_random_exponential.__call__", lambda *_: 0.0)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multipart uploads and ranged reads of kilobytes instead of megabytes."""
+    monkeypatch.setattr("trimtab_trainer.store.PART_BYTES", SMALL_PART_BYTES)
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,31 @@
 import hashlib
-import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.fault_proxy import Fault, FaultProxy, Request
-from tests.support.object_store import make_store, write_credentials
+from tests.support.object_store import SMALL_PART_BYTES, make_store, write_credentials
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.store import PART_BYTES, ObjectStore
+from trimtab_trainer.store import ObjectStore
 from trimtab_trainer.store_errors import ObjectExistsError, ObjectNotFoundError
 
 SMALL = b"small object"
-LARGE = os.urandom(2 * PART_BYTES + 12345)
+LARGE = random.Random(0).randbytes(2 * SMALL_PART_BYTES + 12345)
 
 
-@pytest.fixture(autouse=True)
-def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry as often as in production, without the pauses between."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+pytestmark = pytest.mark.usefixtures("fast_retries", "small_parts")
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("data", [b"", SMALL, LARGE[:PART_BYTES], LARGE], ids=["empty", "small", "one part", "three parts"])
+@pytest.mark.parametrize(
+    "data", [b"", SMALL, LARGE[:SMALL_PART_BYTES], LARGE], ids=["empty", "small", "one part", "three parts"]
+)
 def test_what_is_uploaded_comes_back(store: ObjectStore, tmp_path: Path, data: bytes) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(data)
@@ -38,7 +37,12 @@ def test_what_is_uploaded_comes_back(store: ObjectStore, tmp_path: Path, data: b
 
 def test_pieces_of_any_size_become_one_object(store: ObjectStore) -> None:
     view = memoryview(LARGE)
-    pieces = [view[:10], view[10 : PART_BYTES + 5], view[PART_BYTES + 5 : PART_BYTES + 6], view[PART_BYTES + 6 :]]
+    pieces = [
+        view[:10],
+        view[10 : SMALL_PART_BYTES + 5],
+        view[SMALL_PART_BYTES + 5 : SMALL_PART_BYTES + 6],
+        view[SMALL_PART_BYTES + 6 :],
+    ]
     assert store.upload(pieces, "runs/a") == sha256(LARGE)
     assert store.read_sha256("runs/a") == sha256(LARGE)
 
@@ -85,15 +89,21 @@ def is_get(request: Request) -> bool:
         pytest.param(LARGE, Fault("loseReply", is_complete, times=1), id="complete applied, reply lost"),
         pytest.param(SMALL, Fault("error", is_put, times=3, status=503, code="SlowDown"), id="throttled"),
         pytest.param(LARGE, Fault("error", is_complete, times=2, status=500), id="complete fails twice"),
-        pytest.param(LARGE, Fault("error", is_complete, times=1, status=409, code="ConditionalRequestConflict"), id="conflict"),
-        pytest.param(SMALL, Fault("error", is_put, times=1, status=409, code="ConditionalRequestConflict"), id="put conflict"),
+        pytest.param(
+            LARGE, Fault("error", is_complete, times=1, status=409, code="ConditionalRequestConflict"), id="conflict"
+        ),
+        pytest.param(
+            SMALL, Fault("error", is_put, times=1, status=409, code="ConditionalRequestConflict"), id="put conflict"
+        ),
         pytest.param(SMALL, Fault("truncate", is_get, times=2), id="body cut short twice"),
         pytest.param(LARGE, Fault("truncate", is_get, times=2), id="ranges cut short twice"),
         pytest.param(LARGE, Fault("loseReply", is_get, times=2), id="connection closed while reading"),
     ],
 )
 @pytest.mark.parametrize("if_absent", [False, True], ids=["overwrite", "if absent"])
-def test_passing_faults_heal(faulty_store: ObjectStore, faults: FaultProxy, data: bytes, fault: Fault, if_absent: bool) -> None:
+def test_passing_faults_heal(
+    faulty_store: ObjectStore, faults: FaultProxy, data: bytes, fault: Fault, if_absent: bool
+) -> None:
     fault.hits = 0
     faults.add(fault)
     faulty_store.put("runs/a", data, if_absent=if_absent)
@@ -129,17 +139,34 @@ def test_a_store_without_conditional_writes_works(
             id="wrong key",
         ),
         pytest.param(
-            Fault("error", status=403, code="AccessDenied"), TrainerReason.STORAGE_ACCESS_DENIED, "access denied", id="denied"
+            Fault("error", status=403, code="AccessDenied"),
+            TrainerReason.STORAGE_ACCESS_DENIED,
+            "access denied",
+            id="denied",
         ),
         pytest.param(
-            Fault("error", status=404, code="NoSuchBucket"), TrainerReason.STORAGE_NOT_FOUND, "bucket does not exist", id="no bucket"
+            Fault("error", status=404, code="NoSuchBucket"),
+            TrainerReason.STORAGE_NOT_FOUND,
+            "bucket does not exist",
+            id="no bucket",
         ),
         pytest.param(
-            Fault("error", status=400, code="AuthorizationHeaderMalformed"), TrainerReason.STORAGE_NOT_FOUND, "spec.region", id="region"
+            Fault("error", status=400, code="AuthorizationHeaderMalformed"),
+            TrainerReason.STORAGE_NOT_FOUND,
+            "spec.region",
+            id="region",
         ),
-        pytest.param(Fault("error", status=503, code="SlowDown"), TrainerReason.STORAGE_UNAVAILABLE, "after several tries", id="down"),
         pytest.param(
-            Fault("error", status=403, code="RequestTimeTooSkewed"), TrainerReason.STORAGE_UNAVAILABLE, "TooSkewed", id="clock"
+            Fault("error", status=503, code="SlowDown"),
+            TrainerReason.STORAGE_UNAVAILABLE,
+            "after several tries",
+            id="down",
+        ),
+        pytest.param(
+            Fault("error", status=403, code="RequestTimeTooSkewed"),
+            TrainerReason.STORAGE_UNAVAILABLE,
+            "TooSkewed",
+            id="clock",
         ),
     ],
 )
@@ -154,7 +181,9 @@ def test_opening_says_what_is_wrong(
     assert "StorageProfile 'default'" in str(caught.value)
 
 
-def test_wrong_credentials_are_not_tried_again(faults: FaultProxy, proxy: tuple[FaultProxy, str], credentials: Path) -> None:
+def test_wrong_credentials_are_not_tried_again(
+    faults: FaultProxy, proxy: tuple[FaultProxy, str], credentials: Path
+) -> None:
     fault = faults.add(Fault("error", status=403, code="SignatureDoesNotMatch"))
     with pytest.raises(TrainerError):
         ObjectStore.open(make_store(proxy[1]), credentials=credentials)
@@ -183,9 +212,7 @@ def test_a_secret_without_a_key(s3_endpoint: str, credentials: Path, key: str) -
     assert caught.value.reason == TrainerReason.STORAGE_SECRET_MISSING
 
 
-def test_rotated_keys_are_used_at_once(
-    faulty_store: ObjectStore, faults: FaultProxy, credentials: Path
-) -> None:
+def test_rotated_keys_are_used_at_once(faulty_store: ObjectStore, faults: FaultProxy, credentials: Path) -> None:
     faulty_store.put("runs/a", SMALL)
     write_credentials(credentials, access_key="rotated", secret_key="rotated")
     faulty_store.put("runs/b", SMALL)
