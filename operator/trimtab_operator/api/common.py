@@ -8,7 +8,12 @@ from trimtab_trainer.contract.base import Document
 
 Quantity = Annotated[
     str | int,
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32}),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?$",
+        }
+    ),
 ]
 """A Kubernetes quantity: `500m`, `4Gi`, `2`."""
 LabelValue = Annotated[str, Field(max_length=63)]

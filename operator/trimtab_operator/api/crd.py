@@ -1,5 +1,6 @@
 """Models to CustomResourceDefinitions: pydantic's JSON schema made structural, with CEL where the schema cannot say it."""
 
+import json
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -15,6 +16,7 @@ _KEPT = (
     "maxProperties", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 )  # fmt: skip
+MAX_OBJECT_NAME = 253
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 
 
@@ -74,9 +76,10 @@ def object_schema(model: type[ApiObject]) -> Schema:
         "description": raw["description"],
         "type": "object",
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"{model.resource.kind}."},
+            # Names are never longer; said here, rules about them have a bounded cost.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": MAX_OBJECT_NAME}}},
             "spec": structural(properties["spec"], definitions),
             "status": without_defaults(structural(properties["status"], definitions)),
         },
@@ -93,13 +96,14 @@ def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     """One node of pydantic's schema as a structural schema: references inlined, null dropped, unions as CEL."""
     node = _resolve(node, definitions)
     schema: Schema = {key: node[key] for key in _KEPT if node.get(key) is not None}
+    if text := _default_in_words(node):
+        schema["description"] = f"{schema.get('description', '')} {text}".strip()
     if schema.get("x-kubernetes-int-or-string"):
-        # The API server fixes type and pattern of an int-or-string itself.
-        return {
-            key: value
-            for key, value in schema.items()
-            if key in ("description", "default", "x-kubernetes-int-or-string")
-        }
+        # The API server fixes the type of an int-or-string itself; a pattern speaks of the string.
+        return {key: value for key, value in schema.items() if key not in ("type", "maxLength", "minLength")}
+    if UNAVAILABLE in node and node.get("type") == "object":
+        # Whatever is inside: the reader shall be told that the field is not there yet, not that its content is unknown.
+        schema[_PRESERVE] = True
     if _PRESERVE in schema:
         return {"type": "object", **{key: value for key, value in schema.items() if key != "type"}}
     for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -112,6 +116,16 @@ def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     elif "type" not in node:
         schema[_PRESERVE] = True
     return schema
+
+
+def _default_in_words(node: Schema) -> str:
+    """`kubectl explain` shows no defaults, so the description does."""
+    default = node.get("default")
+    if default in (None, "", [], {}) or isinstance(default, dict):
+        return ""
+    if isinstance(default, float) and default.is_integer():
+        default = int(default)
+    return f"Default: {json.dumps(default)}."
 
 
 def without_defaults(schema: Schema) -> Schema:
@@ -128,10 +142,10 @@ def without_defaults(schema: Schema) -> Schema:
 def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if "properties" not in node:
         extra = node.get("additionalProperties", True)
-        values = {_PRESERVE: True} if extra in (True, {}) else structural(extra, definitions) if extra else None
-        if node.get("x-trimtab-empty") or values is None:
-            return {}
-        return {"additionalProperties": values}
+        if extra in (True, {}):
+            # Not a map of untyped values: rules cannot see a field of such a type, nor whether it is set.
+            return {_PRESERVE: True}
+        return {"additionalProperties": structural(extra, definitions)} if extra else {}
     properties = {name: structural(child, definitions) for name, child in node["properties"].items()}
     result: Schema = {"properties": properties}
     if node.get("required"):

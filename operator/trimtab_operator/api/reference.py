@@ -82,7 +82,12 @@ def _refused(name: str, node: dict[str, Any]) -> bool:
 
 
 def _text(node: dict[str, Any], *, refused: bool) -> str:
-    text = node.get("description", "").replace("|", "\\|").replace("\n", " ")
+    text = (
+        node.get("description", "")
+        .removesuffix(f" Default: {json.dumps(node.get('default'))}.")
+        .replace("|", "\\|")
+        .replace("\n", " ")
+    )
     if bounds := [_bound(key, node) for key in _BOUNDS if key in node]:
         text += f" ({', '.join(bounds)})"
     return f"{text} **Not in this release.**" if refused else text

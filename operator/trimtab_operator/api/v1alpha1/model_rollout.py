@@ -56,7 +56,7 @@ class ModelRolloutSpec(Document):
 
     model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Model whose versions are served, and the name that requests use."""
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=999_999_999)
     """Version that should serve."""
     serving: Serving = Field(default_factory=lambda: Serving(builtin=BuiltinServing()))
     """What serves it. Exactly one member."""

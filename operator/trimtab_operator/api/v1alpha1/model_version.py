@@ -10,6 +10,13 @@ from trimtab_trainer.contract.messages import MetricValue
 from trimtab_trainer.contract.run_config import ResolvedDataset
 from trimtab_trainer.contract.spec import Task
 
+# Not `modelName + '-v' + string(version)`: the API server cannot bound what comparing that costs.
+_NAME_RULE = (
+    "self.metadata.name.startsWith(self.spec.modelName + '-v') && "
+    "self.metadata.name.substring(size(self.spec.modelName) + 2).matches('^[1-9][0-9]{0,8}$') && "
+    "int(self.metadata.name.substring(size(self.spec.modelName) + 2)) == self.spec.version"
+)
+
 
 class VersionSource(Document):
     """The run that made it."""
@@ -70,7 +77,7 @@ class ModelVersionSpec(Document):
 
     model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Name that the versions of this model share."""
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=999_999_999)
     """Number of this version."""
     version_label: str = Field(default="", max_length=63)
     """A word for humans."""
@@ -128,7 +135,7 @@ class ModelVersion(ApiObject):
         ),
         rules=(
             (
-                "self.metadata.name == self.spec.modelName + '-v' + string(self.spec.version)",
+                _NAME_RULE,
                 "metadata.name must be <spec.modelName>-v<spec.version>",
             ),
         ),

@@ -1,11 +1,13 @@
 """TrainingProfile: what an administrator lets jobs run on."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from trimtab_operator.api.common import ApiObject, Column, LabelValue, ObjectName, Quantity, Resource, StatusModel
 from trimtab_trainer.contract.base import Document, rules
+from trimtab_trainer.contract.spec import Method, Task
 
 
 class ResourceRequirements(Document):
@@ -41,12 +43,16 @@ class EnvironmentVariable(Document):
     """Value."""
 
 
+TaskName = Annotated[str, Field(json_schema_extra={"enum": [to_camel(name) for name in Task.model_fields]})]
+MethodName = Annotated[str, Field(json_schema_extra={"enum": [to_camel(name) for name in Method.model_fields]})]
+
+
 class Allowed(Document):
     """What jobs may ask for. An empty list allows everything."""
 
-    tasks: list[str] = Field(default_factory=list, max_length=16)
+    tasks: list[TaskName] = Field(default_factory=list, max_length=16)
     """Members of `task`, for example causalLanguageModeling."""
-    methods: list[str] = Field(default_factory=list, max_length=16)
+    methods: list[MethodName] = Field(default_factory=list, max_length=16)
     """Members of `method`, for example lora."""
     model_uris: list[str] = Field(default_factory=list, alias="modelURIs", max_length=64)
     """Prefixes of model URIs, for example s3://models/ or hf://our-org/."""
