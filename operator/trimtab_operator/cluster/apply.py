@@ -1,0 +1,226 @@
+"""Makes the cluster look like the plan. Every step is safe to repeat, and nothing is destroyed without a live read."""
+
+import hashlib
+import logging
+from typing import Any
+
+import orjson
+
+from trimtab_operator import names
+from trimtab_operator.api.v1alpha1 import Reason
+from trimtab_operator.cluster.client import Client
+from trimtab_operator.cluster.resources import OUR_KINDS, WATCHED_KINDS, resource_of
+from trimtab_operator.cluster.store import Store
+from trimtab_operator.cluster.trim import Stored, controller_uid
+from trimtab_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, RejectedError
+from trimtab_operator.state import Manifest, ObjectRef, Plan
+
+_LOG = logging.getLogger(__name__)
+
+
+class Applier:
+    """Creates, applies and deletes what a plan says, and shows the replies to the Store."""
+
+    def __init__(self, client: Client, store: Store) -> None:
+        self._client = client
+        self._store = store
+        self._applied: dict[str, dict[tuple[str, str], str]] = {}
+        """What the server accepted last: by owner uid, then by kind and name."""
+
+    async def apply(self, plan: Plan, owner: Stored) -> bool:
+        """Carry out a plan for its owner. True: something was written.
+
+        Raises:
+            RejectedError: the API server refuses an object, or its name belongs to somebody else.
+        """
+        wrote = False
+        for manifest in plan.apply:
+            # Configuration comes before what reads it. Where something new is made, its configuration is new too.
+            wrote |= await self._apply(_owned(manifest, owner), owner, new=bool(plan.create))
+        for manifest in plan.create:
+            wrote |= await self._create(_owned(manifest, owner), owner)
+        for ref in plan.delete:
+            wrote |= await self._delete(ref, owner)
+        if plan.delete_owner:
+            await self._delete_owner(owner)
+        return wrote or plan.delete_owner
+
+    def forget(self, uid: str) -> None:
+        """The owner is gone."""
+        self._applied.pop(uid, None)
+
+    async def _create(self, manifest: Manifest, owner: Stored) -> bool:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        known = self._store.get(kind, metadata["namespace"], metadata["name"])
+        if known is not None and _is_ours(known.body(), manifest):
+            return False
+        try:
+            self._show(await self._client.create(manifest))
+        except AlreadyExistsError:
+            await self._check_owner(manifest)
+            return False
+        _LOG.info(
+            "object_created kind=%s namespace=%s name=%s owner=%s",
+            kind,
+            metadata["namespace"],
+            metadata["name"],
+            owner.name,
+        )
+        return True
+
+    async def _check_owner(self, manifest: Manifest) -> None:
+        """An object of that name exists: ours from an earlier try, or somebody else's."""
+        metadata = manifest["metadata"]
+        live = await self._client.get(resource_of(manifest["kind"]), metadata["namespace"], metadata["name"])
+        self._show(live)
+        if not _is_ours(live, manifest):
+            raise RejectedError(
+                Reason.NAME_CONFLICT,
+                f"{manifest['kind']} '{metadata['name']}' exists and belongs to somebody else: delete it or choose another name.",
+            )
+
+    async def _apply(self, manifest: Manifest, owner: Stored, *, new: bool) -> bool:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        accepted = self._applied.setdefault(owner.uid, {})
+        key = (kind, metadata["name"])
+        digest = hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        if kind in WATCHED_KINDS:
+            known = self._store.get(kind, metadata["namespace"], metadata["name"])
+            live = known.body() if known is not None else None
+        elif accepted.get(key) == digest:
+            return False
+        elif new and await self._create_unseen(manifest):
+            accepted[key] = digest
+            return True
+        else:
+            live = await self._read(manifest)
+        if live is not None:
+            if not _is_ours(live, manifest):
+                await self._check_owner(manifest)
+            # The server spells some values in its own way ("0.5" becomes "500m"): what it accepted is remembered by version.
+            if _contains(live, manifest) or accepted.get(key) == f"{digest}@{live['metadata']['resourceVersion']}":
+                accepted[key] = digest if kind not in WATCHED_KINDS else accepted.get(key, "")
+                return False
+        reply = await self._client.apply(manifest)
+        self._show(reply)
+        accepted[key] = f"{digest}@{reply['metadata']['resourceVersion']}" if kind in WATCHED_KINDS else digest
+        _LOG.info(
+            "object_applied kind=%s namespace=%s name=%s owner=%s",
+            kind,
+            metadata["namespace"],
+            metadata["name"],
+            owner.name,
+        )
+        return True
+
+    async def _create_unseen(self, manifest: Manifest) -> bool:
+        """Create what is most likely not there, which saves the look. False: it is there."""
+        try:
+            await self._client.create(manifest)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    async def _read(self, manifest: Manifest) -> Manifest | None:
+        metadata = manifest["metadata"]
+        try:
+            return await self._client.get(resource_of(manifest["kind"]), metadata["namespace"], metadata["name"])
+        except NotFoundError:
+            return None
+
+    async def _delete(self, ref: ObjectRef, owner: Stored) -> bool:
+        await self.refresh(owner)
+        try:
+            live = await self._client.get(resource_of(ref.kind), ref.namespace, ref.name)
+        except NotFoundError:
+            self._gone(ref)
+            return False
+        metadata = live["metadata"]
+        if metadata["uid"] != ref.uid or controller_uid(metadata) != owner.uid:
+            self._gone(ref)
+            return False
+        self._show(live)
+        if metadata.get("deletionTimestamp"):
+            return False
+        if ref.resource_version and metadata["resourceVersion"] != ref.resource_version:
+            raise ConflictError(f"{ref.kind} {ref.name} changed since the plan was made")
+        # A Job that stays until its pods are gone shows how they end, and is the sign that a next attempt may begin.
+        propagation = "Foreground" if ref.kind == "Job" else "Background"
+        reply = await self._client.delete(
+            ref._replace(resource_version=metadata["resourceVersion"]), propagation=propagation
+        )
+        if reply.get("kind") == ref.kind:
+            self._show(reply)
+        else:
+            self._gone(ref)
+        _LOG.info("object_deleted kind=%s namespace=%s name=%s owner=%s", ref.kind, ref.namespace, ref.name, owner.name)
+        return True
+
+    async def _delete_owner(self, owner: Stored) -> None:
+        ref = ObjectRef(names.API_VERSION, owner.kind, owner.namespace, owner.name, owner.uid, str(owner.version))
+        await self._client.delete(ref)
+        _LOG.info(
+            "object_deleted kind=%s namespace=%s name=%s reason=TimeToLive", owner.kind, owner.namespace, owner.name
+        )
+
+    async def refresh(self, owner: Stored) -> None:
+        """Make sure that a decision was made on what is there now.
+
+        Raises:
+            ConflictError: the owner changed or is gone; decide anew.
+        """
+        try:
+            live = Stored.of(await self._client.get(resource_of(owner.kind), owner.namespace, owner.name))
+        except NotFoundError:
+            self._store.remove(owner.uid, owner.version)
+            raise ConflictError(f"{owner.kind} {owner.name} is gone") from None
+        self._store.put(live)
+        if live.uid != owner.uid or live.version != owner.version:
+            raise ConflictError(f"{owner.kind} {owner.name} changed since it was observed")
+
+    def _show(self, reply: Manifest) -> None:
+        """Read your own writes: the watch will bring the same version and be ignored."""
+        if reply["kind"] in WATCHED_KINDS:
+            self._store.put(Stored.of(reply))
+
+    def _gone(self, ref: ObjectRef) -> None:
+        known = self._store.by_uid(ref.uid)
+        if known is not None:
+            self._store.remove(ref.uid, known.version)
+
+
+def _owned(manifest: Manifest, owner: Stored) -> Manifest:
+    """The manifest with us as its controller. Our own kinds outlive each other: a ModelVersion stays when its job goes."""
+    metadata = {**manifest["metadata"]}
+    metadata.setdefault("namespace", owner.namespace)
+    if manifest["kind"] not in OUR_KINDS:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": owner.kind,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ]
+    return {**manifest, "metadata": metadata}
+
+
+def _is_ours(live: Manifest, manifest: Manifest) -> bool:
+    """Whether an existing object is the one that we would have made."""
+    if manifest["kind"] in OUR_KINDS:
+        source, wanted = (item["spec"].get("source") or {} for item in (live, manifest))
+        return bool(source.get("uid")) and source.get("uid") == wanted.get("uid")
+    return bool(controller_uid(live["metadata"]) == controller_uid(manifest["metadata"]))
+
+
+def _contains(live: Any, wanted: Any) -> bool:
+    """Whether everything that is wanted is so already; what the server added does not count."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(
+            key in live and _contains(live[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(_contains, live, wanted))
+    return bool(live == wanted)

@@ -1,0 +1,64 @@
+"""What a reconcile may do with the cluster: observe, apply, report."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from trimtab_operator.cluster.apply import Applier
+from trimtab_operator.cluster.client import Client
+from trimtab_operator.cluster.events import EventWriter
+from trimtab_operator.cluster.observe import Observer
+from trimtab_operator.cluster.rejections import Rejections
+from trimtab_operator.cluster.report import Reporter
+from trimtab_operator.cluster.reports import Reports
+from trimtab_operator.cluster.store import Store
+from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.errors import RejectedError
+from trimtab_operator.state import Outcome, Plan, RejectedWrite
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a plan."""
+
+    wrote: bool = False
+    """The cluster is another one now: look again before saying what is true."""
+    rejected: RejectedWrite | None = None
+    """The API server refused an object."""
+
+
+class Cluster:
+    """The three doors of the room, over one Store and one client."""
+
+    def __init__(self, client: Client, store: Store, reports: Reports, events: EventWriter) -> None:
+        self.store = store
+        self._reports = reports
+        self._rejections = Rejections()
+        self._applier = Applier(client, store)
+        self._reporter = Reporter(client, store, events)
+        self.observe = Observer(store, reports, self._rejections)
+
+    async def apply(self, plan: Plan, owner: Stored, *, now: datetime) -> Applied:
+        """Carry out a plan. A refusal is no error: the status tells it, and it is tried again."""
+        try:
+            wrote = await self._applier.apply(plan, owner)
+        except RejectedError as error:
+            write = RejectedWrite(reason=error.reason, message=str(error), kind=owner.kind, at=now)
+            return Applied(rejected=self._rejections.note(owner, write))
+        if plan.create or plan.apply:
+            self._rejections.clear(owner.uid)
+        return Applied(wrote=wrote)
+
+    async def report(self, outcome: Outcome, owner: Stored) -> bool:
+        """Store the status if it says something new, then post its Events. True: it was written."""
+        return await self._reporter.report(outcome, owner)
+
+    async def refresh(self, owner: Stored) -> None:
+        """Read the object again after a conflict, so that the next pass decides on what is there."""
+        await self._applier.refresh(owner)
+
+    def forget(self, uid: str) -> None:
+        """An object is gone: so is what was remembered of it."""
+        self._reports.forget(uid)
+        self._rejections.clear(uid)
+        self._applier.forget(uid)
+        self._reporter.forget(uid)

@@ -1,0 +1,146 @@
+"""Everything that matters to one object, as the Store shows it."""
+
+from typing import TypeVar
+
+from trimtab_operator import names
+from trimtab_operator.api.common import ApiObject
+from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelRollout, ModelVersion, StorageProfile, TrainingProfile
+from trimtab_operator.cluster import trim
+from trimtab_operator.cluster.rejections import Rejections
+from trimtab_operator.cluster.reports import Reports
+from trimtab_operator.cluster.store import Store
+from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.state import (
+    Key,
+    Manifest,
+    ObservedJob,
+    ObservedProfile,
+    ObservedRollout,
+    ObservedStorage,
+    ObservedVersion,
+)
+
+_Kind = TypeVar("_Kind", bound=ApiObject)
+_Profile = TypeVar("_Profile", TrainingProfile, StorageProfile)
+_CACHE = 256
+
+
+class Observer:
+    """Reads the Store. Never talks to the API server."""
+
+    def __init__(self, store: Store, reports: Reports, rejections: Rejections) -> None:
+        self._store = store
+        self._reports = reports
+        self._rejections = rejections
+        self._parsed: dict[str, tuple[int, ApiObject]] = {}
+
+    def job(self, stored: Stored) -> ObservedJob:
+        """A FineTuneJob with its Jobs, pods, profiles and version."""
+        job = FineTuneJob.parse(stored.body())
+        namespace, resolved = stored.namespace, job.status.resolved
+        jobs = sorted(self._store.owned(stored.uid, "Job"), key=_attempt)
+        attempt = job.status.attempts[-1].number if job.status.attempts else 0
+        uri = job.spec.model.uri
+        base = uri.removeprefix("modelversion://") if uri.startswith("modelversion://") else ""
+        return ObservedJob(
+            job=job,
+            profile=self._profile(TrainingProfile, job.spec.profile or resolved.profile_name),
+            storage=self._profile(StorageProfile, job.spec.storage or resolved.storage_name),
+            base_version=self._named(ModelVersion, namespace, base),
+            trainer_jobs=tuple(found.body() for found in jobs),
+            pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
+            report=self._reports.of(stored.uid, attempt),
+            version=self._named(ModelVersion, namespace, job.status.model_version),
+            rejected=self._rejections.of(stored),
+        )
+
+    def version(self, stored: Stored) -> ObservedVersion:
+        """A ModelVersion and the rollouts of its model."""
+        version = ModelVersion.parse(stored.body())
+        rollouts = self._store.having(trim.rollouts_of_model(stored.namespace, version.spec.model_name))
+        return ObservedVersion(
+            version=version,
+            storage=self._named(StorageProfile, "", version.spec.storage),
+            rollouts=tuple(ModelRollout.parse(found.body()) for found in rollouts),
+        )
+
+    def rollout(self, stored: Stored) -> ObservedRollout:
+        """A ModelRollout, the versions of its model, and its server."""
+        rollout = ModelRollout.parse(stored.body())
+        found = self._store.having(trim.versions_of_model(stored.namespace, rollout.spec.model_name))
+        versions = tuple(ModelVersion.parse(version.body()) for version in found)
+        wanted = next((version for version in versions if version.spec.version == rollout.spec.version), None)
+        builtin = rollout.spec.serving.builtin
+        profile = (builtin.profile if builtin else None) or (wanted.spec.profile if wanted else "")
+        deployment, service = (
+            next(iter(self._store.owned(stored.uid, child)), None) for child in ("Deployment", "Service")
+        )
+        return ObservedRollout(
+            rollout=rollout,
+            versions=versions,
+            profile=self._profile(TrainingProfile, profile),
+            storage=self._named(StorageProfile, "", wanted.spec.storage) if wanted else None,
+            deployment=deployment.body() if deployment else None,
+            config_map=None,
+            service=service.body() if service else None,
+            pods=self._server_pods(stored, deployment),
+            rejected=self._rejections.of(stored),
+        )
+
+    def storage(self, stored: Stored) -> ObservedStorage:
+        """A StorageProfile and what a trainer found out about it."""
+        return ObservedStorage(profile=StorageProfile.parse(stored.body()), report=self._reports.probe(stored.name))
+
+    def profile(self, stored: Stored) -> ObservedProfile:
+        """A TrainingProfile."""
+        return ObservedProfile(profile=TrainingProfile.parse(stored.body()))
+
+    def stored(self, key: Key) -> Stored | None:
+        """The object of a key."""
+        return self._store.get(*key)
+
+    def _server_pods(self, rollout: Stored, deployment: Stored | None) -> tuple[Manifest, ...]:
+        if deployment is None:
+            return ()
+        pods = (pod.body() for pod in self._store.having(trim.pods_of_rollout(rollout.namespace, rollout.name)))
+        return tuple(pod for pod in pods if _belongs(pod, deployment.name))
+
+    def _named(self, kind: type[_Kind], namespace: str, name: str) -> _Kind | None:
+        stored = self._store.get(kind.resource.kind, namespace, name) if name else None
+        return None if stored is None else self._parse(kind, stored)
+
+    def _profile(self, kind: type[_Profile], name: str) -> _Profile | None:
+        """The profile of that name; without a name the oldest default one."""
+        if name:
+            return self._named(kind, "", name)
+        parsed = (self._parse(kind, stored) for stored in self._store.all(kind.resource.kind))
+        defaults = sorted(
+            (profile for profile in parsed if profile.spec.default),
+            key=lambda profile: (profile.metadata.creation_timestamp, profile.metadata.name),
+        )
+        return defaults[0] if defaults else None
+
+    def _parse(self, kind: type[_Kind], stored: Stored) -> _Kind:
+        """Parse what many jobs share only once."""
+        known = self._parsed.get(stored.uid)
+        if known is not None and known[0] == stored.version and isinstance(known[1], kind):
+            return known[1]
+        parsed = kind.parse(stored.body())
+        if len(self._parsed) >= _CACHE:
+            self._parsed.clear()
+        self._parsed[stored.uid] = (stored.version, parsed)
+        return parsed
+
+
+def _attempt(job: Stored) -> tuple[int, str]:
+    label = (job.body()["metadata"].get("labels") or {}).get(names.ATTEMPT_LABEL, "")
+    return (int(label) if label.isdigit() else 0, job.name)
+
+
+def _belongs(pod: Manifest, deployment: str) -> bool:
+    """A pod's label is anybody's claim; its controller is the API server's word."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return any(
+        owner.get("controller") and owner.get("kind") == "ReplicaSet" and owner["name"].rpartition("-")[0] == deployment
+        for owner in owners
+    )

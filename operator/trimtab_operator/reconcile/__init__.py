@@ -1,0 +1,1 @@
+"""The six steps, one file per kind: observe, check, plan, apply, status, report."""

@@ -1,0 +1,24 @@
+"""One pass over a ModelVersion."""
+
+from datetime import datetime
+
+from trimtab_operator.cluster.facade import Cluster
+from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.plan.model_version.compose import make_plan
+from trimtab_operator.reconcile.passes import AGAIN, Pass, finished
+from trimtab_operator.settings import Settings
+from trimtab_operator.status.model_version.compose import compute_status
+from trimtab_operator.validation.model_version.compose import check
+
+
+async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now: datetime) -> Pass:
+    """Observe, check, plan, apply, status, report."""
+    observed = cluster.observe.version(stored)
+    problems = check(observed, settings=settings)
+    plan = make_plan(observed, problems, settings=settings, now=now)
+    applied = await cluster.apply(plan, stored, now=now)
+    if applied.wrote:
+        return AGAIN
+    outcome = compute_status(observed, problems, plan, settings=settings, now=now)
+    reported = await cluster.report(outcome, stored)
+    return finished(applied, reported=reported, after=plan.requeue_after)
