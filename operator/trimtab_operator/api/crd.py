@@ -17,6 +17,7 @@ _KEPT = (
     "x-kubernetes-list-map-keys",
 )  # fmt: skip
 MAX_OBJECT_NAME = 253
+DEFAULT_WORDS = " Default: "
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 
 
@@ -80,7 +81,7 @@ def object_schema(model: type[ApiObject]) -> Schema:
             "kind": {"type": "string", "description": f"{model.resource.kind}."},
             # Names are never longer; said here, rules about them have a bounded cost.
             "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": MAX_OBJECT_NAME}}},
-            "spec": structural(properties["spec"], definitions),
+            "spec": _say_defaults(structural(properties["spec"], definitions)),
             "status": without_defaults(structural(properties["status"], definitions)),
         },
     }
@@ -96,8 +97,6 @@ def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     """One node of pydantic's schema as a structural schema: references inlined, null dropped, unions as CEL."""
     node = _resolve(node, definitions)
     schema: Schema = {key: node[key] for key in _KEPT if node.get(key) is not None}
-    if text := _default_in_words(node):
-        schema["description"] = f"{schema.get('description', '')} {text}".strip()
     if schema.get("x-kubernetes-int-or-string"):
         # The API server fixes the type of an int-or-string itself; a pattern speaks of the string.
         return {key: value for key, value in schema.items() if key not in ("type", "maxLength", "minLength")}
@@ -118,14 +117,18 @@ def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     return schema
 
 
-def _default_in_words(node: Schema) -> str:
-    """`kubectl explain` shows no defaults, so the description does."""
-    default = node.get("default")
-    if default in (None, "", [], {}) or isinstance(default, dict):
-        return ""
-    if isinstance(default, float) and default.is_integer():
-        default = int(default)
-    return f"Default: {json.dumps(default)}."
+def _say_defaults(schema: Schema) -> Schema:
+    """`kubectl explain` shows no defaults, so the descriptions do."""
+    default = schema.get("default")
+    if default not in (None, "", [], {}) and not isinstance(default, dict):
+        number = int(default) if isinstance(default, float) and default.is_integer() else default
+        schema["description"] = f"{schema.get('description', '')}{DEFAULT_WORDS}{json.dumps(number)}."
+    for child in schema.get("properties", {}).values():
+        _say_defaults(child)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            _say_defaults(schema[key])
+    return schema
 
 
 def without_defaults(schema: Schema) -> Schema:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trimtab_operator.api.common import ApiObject
-from trimtab_operator.api.crd import custom_resource_definition
+from trimtab_operator.api.crd import DEFAULT_WORDS, custom_resource_definition
 from trimtab_operator.names import API_VERSION
 
 _HEAD = f"""<!-- Generated from operator/trimtab_operator/api by `make generate`: change the models, not this file. -->
@@ -82,12 +82,8 @@ def _refused(name: str, node: dict[str, Any]) -> bool:
 
 
 def _text(node: dict[str, Any], *, refused: bool) -> str:
-    text = (
-        node.get("description", "")
-        .removesuffix(f" Default: {json.dumps(node.get('default'))}.")
-        .replace("|", "\\|")
-        .replace("\n", " ")
-    )
+    # The table has a column for defaults.
+    text = node.get("description", "").partition(DEFAULT_WORDS)[0].replace("|", "\\|").replace("\n", " ")
     if bounds := [_bound(key, node) for key in _BOUNDS if key in node]:
         text += f" ({', '.join(bounds)})"
     return f"{text} **Not in this release.**" if refused else text

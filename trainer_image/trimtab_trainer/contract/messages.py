@@ -33,41 +33,60 @@ class MetricValue(Document):
     """A metric's newest value. Text, because the API holds no floats that matter."""
 
     name: str
+    """Name, for example eval_loss."""
     value: str
+    """Newest value."""
 
 
 class CommittedCheckpoint(Document):
     """A checkpoint whose manifest is in the store."""
 
     step: int
+    """Optimizer step that it holds."""
     attempt: int
+    """Attempt that wrote it."""
     uri: str
     """`s3://` URI of the manifest."""
     manifest_sha256: str
+    """SHA-256 of the manifest, which has the SHA-256 of every file."""
     bytes: int
+    """Size of all files."""
     time: str
-    """RFC 3339, UTC."""
+    """When it was committed: RFC 3339, UTC."""
     metrics: dict[str, float] = Field(default_factory=dict)
+    """Metrics at that step."""
 
 
 class RejectedCheckpoint(Document):
     """A checkpoint that a resume refused, and why."""
 
     step: int
+    """Optimizer step that it claims to hold."""
     attempt: int
+    """Attempt that wrote it."""
     uri: str
+    """`s3://` URI of the manifest."""
     why: str
+    """What did not match."""
 
 
 class DataSummary(Document):
     """What the data check found, for one split."""
 
     split: str
+    """train, validation, test or general."""
     examples: int
+    """Examples that are used."""
     empty: int = 0
+    """Left out, because there is nothing in them."""
     truncated: int = 0
+    """Cut to the sequence length."""
+    unsupervised: int = 0
+    """Left out, because no token of theirs carries loss within the sequence length."""
     tokens: int = 0
+    """Tokens of all examples."""
     supervised_tokens: int = 0
+    """Tokens that carry loss."""
 
 
 class StoreProbe(Document):
@@ -88,15 +107,25 @@ class PublishedModel(Document):
     name: str
     """Name of the ModelVersion that was reserved for it."""
     version: int
+    """Its number."""
     uri: str
+    """Folder of the files and of manifest.json."""
     manifest_sha256: str
+    """SHA-256 of manifest.json."""
     size_bytes: int
+    """Size of all files."""
     files: int
+    """How many files."""
     format: Literal["peftAdapter", "safetensors"]
+    """What kind of model it is."""
     base_model_digest: str
+    """Digest of the base model's files."""
     config_digest: str
+    """Digest of the RunConfig."""
     step: int
+    """Optimizer step of the published weights."""
     verified_at: str
+    """When every byte was read back and compared."""
 
 
 class Usage(Document):

@@ -44,9 +44,11 @@ class ResolvedDataset(Document):
     """One data set file as it was read: later attempts must read the same bytes."""
 
     uri: str
+    """Where the data is."""
     digest: str
     """`sha256:<hex>` of the data set's file listing with the digest of each file."""
     examples: int = 0
+    """How many examples it has."""
 
 
 class Pins(Document):
@@ -122,3 +124,12 @@ class ServerConfig(Document):
     versions: list[ServedVersion] = Field(min_length=1)
     store: Store
     max_sequence_length: int = 4096
+    """Tokens of prompt and answer together; the base model's own limit holds too."""
+    max_concurrent_requests: int = Field(default=8, ge=1, le=256)
+    """Requests that generate together, in one batch."""
+    max_waiting_requests: int = Field(default=64, ge=0)
+    """Requests that may wait beside them; one more is answered 429."""
+    offer_base_model: bool = True
+    """Answer for the model name `base` too. Where every version is a whole model, that takes the base model's memory."""
+    termination_grace_seconds: int = Field(default=60, ge=1)
+    """Seconds between SIGTERM and SIGKILL: open requests may take as long, less a margin."""
