@@ -16,14 +16,11 @@ _CLUSTER_TOOLS = {
     "containerd": "containerd",
     "runc": "runc",
     "nft": "nftables",
-    "iptables": "iptables",  # the CNI plugin portmap calls it
     "ip": "iproute2",
     "nsenter": "util-linux",
-    "modprobe": "kmod",
     "openssl": "openssl",
-    "conntrack": "conntrack",
 }
-_CLUSTER_FILES = {Path("/usr/lib/cni/bridge"): "containernetworking-plugins", Path("/bin/busybox"): "busybox-static"}
+_CLUSTER_FILES = {Path("/usr/lib/cni/ptp"): "containernetworking-plugins", Path("/bin/busybox"): "busybox-static"}
 
 
 def _missing_packages(tools: dict[str, str], files: dict[Path, str]) -> list[str]:

@@ -1,5 +1,6 @@
 //go:build tools
 
-package cluster
+// Package tools pins the versions of the programs that the local cluster needs and that Go modules bring.
+package tools
 
 import _ "helm.sh/helm/v3/cmd/helm"

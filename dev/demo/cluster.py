@@ -1,0 +1,71 @@
+"""kubectl and helm as a user runs them."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from progress import StepFailedError
+
+Manifest = dict[str, Any]
+T = TypeVar("T")
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    """Run kubectl; what it printed."""
+    done = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        # Never the input: it may be a Secret.
+        raise StepFailedError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def apply(*manifests: Manifest) -> None:
+    """`kubectl apply` of these objects, in this order."""
+    for manifest in manifests:
+        kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+
+def get(kind: str, name: str, namespace: str = "") -> Manifest | None:
+    """One object, or None."""
+    scope = ["--namespace", namespace] if namespace else []
+    text = kubectl("get", kind, name, *scope, "--ignore-not-found", "--output", "json")
+    found: Manifest | None = json.loads(text) if text.strip() else None
+    return found
+
+
+def condition(thing: Manifest | None, name: str) -> Manifest:
+    """One condition of an object, about its present generation; else an empty one."""
+    if thing is None:
+        return {}
+    found: list[Manifest] = thing.get("status", {}).get("conditions", [])
+    entry = next((entry for entry in found if entry["type"] == name), {})
+    is_current = entry.get("observedGeneration", thing["metadata"]["generation"]) == thing["metadata"]["generation"]
+    return entry if is_current else {}
+
+
+def is_true(thing: Manifest | None, name: str) -> bool:
+    """Whether a condition holds."""
+    return bool(condition(thing, name).get("status") == "True")
+
+
+def wait_for(look: Callable[[], T | None], *, what: str, seconds: float) -> T:
+    """The first true answer, asked for again and again until the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := look():
+            return found
+        if time.monotonic() > deadline:
+            raise StepFailedError(f"Not within {seconds:.0f} s: {what}")
+        time.sleep(1)
+
+
+def load(file: Path, replacements: dict[str, str]) -> dict[str, Manifest]:
+    """The objects of a YAML file by kind, after replacing words of its text."""
+    text = file.read_text(encoding="utf-8")
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return {document["kind"]: document for document in yaml.safe_load_all(text) if document}

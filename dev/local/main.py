@@ -1,0 +1,94 @@
+"""The commands behind the Makefile: up, down, env, images, status, logs, venv, lock."""
+
+import argparse
+import shlex
+import sys
+
+import cluster
+import environment
+import image_import
+import images
+import kind
+import locks
+import packages
+import processes
+import status
+from paths import CACHE, IMAGES_ENV, write
+from progress import StepFailedError, say
+
+
+def up() -> None:
+    """Start the cluster and the store, unless the user has their own."""
+    if own := environment.users_cluster():
+        environment.exports()  # complains about a store that is missing
+        say(f"Using the cluster of KUBECONFIG={own}; nothing is started on this machine.")
+    elif environment.kind_is_usable():
+        kind.up()
+    else:
+        cluster.up()
+
+
+def down() -> None:
+    """Stop what `up` started."""
+    if environment.users_cluster():
+        say("The cluster of KUBECONFIG is yours: nothing to stop.")
+    elif environment.kind_is_usable():
+        kind.down()
+    else:
+        cluster.down()
+
+
+def env() -> None:
+    """Print shell exports."""
+    for name, value in environment.exports().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def build_images() -> None:
+    """Build both images and hand them to the cluster."""
+    if environment.users_cluster():
+        references = environment.users_images()
+    elif environment.kind_is_usable():
+        references = kind.images()
+    else:
+        references = {"TRIMTAB_OPERATOR_IMAGE": images.OPERATOR.ensure(), "TRIMTAB_TRAINER_IMAGE": images.TRAINER.ensure()}
+        if processes.running("containerd"):
+            for name in references.values():
+                image_import.load(name)
+        else:
+            say("The cluster is down: the images are built, `make up images` imports them.")
+    write(IMAGES_ENV, "".join(f"{name}={value}\n" for name, value in references.items()))
+    for name, value in references.items():
+        say(f"   {name}={value}")
+    say(f"   (written to {IMAGES_ENV})")
+
+
+def setup() -> None:
+    """What every other command needs on this machine."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    packages.ensure_venv()
+
+
+COMMANDS = {
+    "up": up, "down": down, "env": env, "images": build_images, "setup": setup, "status": status.show,
+    "logs": status.logs, "lock": locks.write_locks, "lock-check": locks.check,
+}
+
+
+def main() -> int:
+    """Run one command; a failure is told in one piece, without a stack trace."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=sorted(COMMANDS))
+    command = parser.parse_args().command
+    try:
+        COMMANDS[command]()
+    except StepFailedError as error:
+        print(f"\n{command} failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,77 @@
+"""The S3 server: versitygw on plain files, reached under one URL by the host and by pods."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+from pathlib import Path
+
+import processes
+from network import Addresses, inside
+from paths import STATE, write
+
+BUCKET = "trimtab"
+PREFIX = "trimtab"
+REGION = "us-east-1"
+_PORT = 7070
+_DATA = STATE / "store"
+_CREDENTIALS = STATE / "store-credentials.json"
+
+
+def credentials() -> dict[str, str]:
+    """The root credentials, made at random once."""
+    if not _CREDENTIALS.exists():
+        made = {"AWS_ACCESS_KEY_ID": f"trimtab{secrets.token_hex(6)}", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30)}
+        write(_CREDENTIALS, json.dumps(made), mode=0o600)
+    known: dict[str, str] = json.loads(_CREDENTIALS.read_text())
+    return known
+
+
+def environment(addresses: Addresses) -> dict[str, str]:
+    """What a client needs to reach the store."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://{addresses.node}:{_PORT}",
+        **credentials(),
+        "AWS_REGION": REGION,
+        "TRIMTAB_BUCKET": BUCKET,
+        "TRIMTAB_PREFIX": PREFIX,
+    }
+
+
+def configured_by_user() -> bool:
+    """Whether the user has a store already; ours, exported by `make env`, does not count."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return False
+    return not (_CREDENTIALS.exists() and os.environ.get("AWS_ACCESS_KEY_ID") == credentials()["AWS_ACCESS_KEY_ID"])
+
+
+def up(addresses: Addresses, folder: Path) -> None:
+    """Start the store with its bucket."""
+    (_DATA / BUCKET).mkdir(parents=True, exist_ok=True)
+    known = credentials()
+    processes.ensure(
+        "versitygw",
+        inside(folder / "versitygw", "--port", f"{addresses.node}:{_PORT}", "--region", REGION, "--quiet", "posix", _DATA),
+        env={"ROOT_ACCESS_KEY": known["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY": known["AWS_SECRET_ACCESS_KEY"]},
+    )
+    processes.wait_until(lambda: _listens(addresses.node), name="versitygw", seconds=30)
+
+
+def _listens(address: str) -> bool:
+    try:
+        with socket.create_connection((address, _PORT), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def forget() -> None:
+    """Remove what an earlier cluster stored: a new one knows nothing of it, and its names would clash."""
+    shutil.rmtree(_DATA, ignore_errors=True)
+
+
+def down() -> None:
+    """Stop the store; its files stay until the next cluster is made."""
+    processes.stop("versitygw")
