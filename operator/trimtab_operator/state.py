@@ -101,6 +101,11 @@ class ObservedJob:
         """Likewise for the store."""
         return self.job.status.resolved.storage or (self.storage.spec if self.storage else None)
 
+    def image(self, default: str) -> str:
+        """The trainer's image: what the first attempt ran, else the profile's, else the one that came with the operator."""
+        profile = self.profile_spec
+        return self.job.status.resolved.image or (profile.image if profile else "") or default
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:

@@ -123,6 +123,15 @@ class StatusModel(Document):
     conditions: Conditions = Field(default_factory=list)
     """Typed facts; the source of truth."""
 
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of that type."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+    def is_true(self, kind: str) -> bool:
+        """Whether the condition of that type is there and True."""
+        condition = self.condition(kind)
+        return condition is not None and condition.status == "True"
+
 
 IMMUTABLE = "x-trimtab-immutable"
 """JSON-schema key on a model: the names of fields that cannot change after creation."""

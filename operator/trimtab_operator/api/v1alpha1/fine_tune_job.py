@@ -266,6 +266,16 @@ class FineTuneJobStatus(StatusModel):
     completion_time: str | None = None
     """When the job came to rest as Complete or Failed."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job is at rest for ever."""
+        return self.is_true("Complete") or self.is_true("Failed")
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt that has not ended."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].end_time is None else None
+
 
 class FineTuneJob(ApiObject):
     """One fine-tuning run."""

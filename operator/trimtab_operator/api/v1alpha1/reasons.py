@@ -39,6 +39,7 @@ class Reason(StrEnum):
     PROFILE_NOT_ALLOWED = "ProfileNotAllowed"
     STORAGE_PROFILE_NOT_FOUND = "StorageProfileNotFound"
     MODEL_VERSION_NOT_FOUND = "ModelVersionNotFound"
+    MODEL_VERSION_NOT_READY = "ModelVersionNotReady"
     CONFIG_INVALID = "ConfigInvalid"
     DATASET_NOT_FOUND = "DatasetNotFound"
     DATASET_INVALID = "DatasetInvalid"

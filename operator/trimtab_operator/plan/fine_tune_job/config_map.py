@@ -1,0 +1,84 @@
+"""The attempt's ConfigMap: its RunConfig, and the authority of the status endpoint."""
+
+import json
+
+from trimtab_operator.api.quantities import parse_quantity
+from trimtab_operator.api.v1alpha1 import ModelVersion
+from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
+from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
+from trimtab_operator.plan.fine_tune_job import children
+from trimtab_operator.plan.stores import model_source, store
+from trimtab_operator.settings import Settings
+from trimtab_operator.state import Manifest, ObservedJob
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.run_config import JobIdentity, Pins, ResolvedModelVersion, RunConfig
+
+
+def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) -> Manifest:
+    """The ConfigMap `<job>-a<N>`."""
+    data = {mounts.RUN_CONFIG_FILE.name: config_text(config)}
+    if settings.status_ca:
+        data["ca.crt"] = settings.status_ca
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": children.metadata(observed.job, config.attempt),
+        "data": data,
+    }
+
+
+def config_text(config: RunConfig) -> str:
+    """RunConfig as JSON that `kubectl get configmap -o yaml` shows line by line."""
+    return json.dumps(config.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def run_config(
+    observed: ObservedJob,
+    attempt: int,
+    *,
+    profile: TrainingProfileSpec,
+    storage: StorageProfileSpec,
+    settings: Settings,
+) -> RunConfig:
+    """Everything that attempt needs to know: a pure function of job and profiles."""
+    job, spec = observed.job, observed.job.spec
+    memory = profile.resources.limits.get("memory")
+    return RunConfig(
+        job=JobIdentity(namespace=job.metadata.namespace, name=job.metadata.name, uid=job.metadata.uid),
+        attempt=attempt,
+        model=spec.model,
+        model_version=_model_version(observed.base_version),
+        task=spec.task,
+        objective=spec.objective,
+        method=spec.method,
+        data=spec.data,
+        training=spec.training,
+        distribution=spec.distribution,
+        checkpoints=spec.checkpoints,
+        output=spec.output,
+        store=store(
+            job.status.resolved.storage_name,
+            storage,
+            # The first job that meets a store finds out whether it keeps the promises that checkpoints rest on.
+            probe=observed.storage is not None and observed.storage.status.probe is None,
+        ),
+        pins=Pins(model=job.status.resolved.model_digest, datasets=job.status.resolved.datasets),
+        image=job.status.resolved.image_digest or observed.image(settings.trainer_image),
+        memory_limit_bytes=int(parse_quantity(memory)) if memory is not None else None,
+        termination_grace_seconds=profile.termination_grace_period_seconds,
+        watts=profile.watts,
+        carbon_intensity=profile.carbon_intensity,
+    )
+
+
+def _model_version(version: ModelVersion | None) -> ResolvedModelVersion | None:
+    if version is None:
+        return None
+    artifact = version.spec.artifact
+    return ResolvedModelVersion(
+        name=version.metadata.name,
+        artifact_uri=artifact.uri,
+        manifest_sha256=artifact.manifest_sha256,
+        format=artifact.format,
+        base_model=model_source(version.spec.base_model),
+    )
