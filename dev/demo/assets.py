@@ -13,13 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "local"))
-
 import triage
-from packages import ensure_uv
-from paths import CACHE, REPOSITORY, digest_of
-from progress import run, step
 from sources import VERSIONS, settle, unpacked
+
+from local import CACHE, REPOSITORY, digest_of, ensure_uv, run, step
 
 _HERE = Path(__file__).resolve().parent
 ASSETS = CACHE / "assets"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from progress import StepFailedError
+
+from local import StepFailedError
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
@@ -24,9 +25,9 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 def apply(*manifests: Manifest) -> None:
-    """`kubectl apply` of these objects, in this order."""
+    """`kubectl apply` of these objects, in this order; on the server's side, so that no Secret is copied into an annotation."""
     for manifest in manifests:
-        kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(manifest))
 
 
 def get(kind: str, name: str, namespace: str = "") -> Manifest | None:

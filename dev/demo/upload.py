@@ -13,7 +13,8 @@ from typing import Any
 import boto3
 from assets import CATALOGUE, Asset, ensure
 from botocore.exceptions import ClientError
-from progress import say, step
+
+from local import say, step
 
 _DIGEST = "sha256"
 """Key of the objects' metadata that says what the bytes are: an ETag does not where an upload had several parts."""
