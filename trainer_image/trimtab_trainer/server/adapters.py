@@ -71,7 +71,9 @@ class Adapters:
             self._add(key, directory, config)
         except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
             self._forget(key)
-            raise TrainerError(TrainerReason.MODEL_INVALID, f"The adapter does not fit the base model: {error}") from error
+            raise TrainerError(
+                TrainerReason.MODEL_INVALID, f"The adapter does not fit the base model: {error}"
+            ) from error
         self._register_hooks()
 
     def unload(self, key: str) -> None:
@@ -140,11 +142,15 @@ def _checked_config(directory: Path, *, mixes: bool) -> Any:
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise TrainerError(TrainerReason.MODEL_INVALID, f"adapter_config.json cannot be read: {error}") from error
     if not isinstance(config, LoraConfig):
-        raise TrainerError(TrainerReason.MODEL_INVALID, f"The server can load LoRA adapters; this is {config.peft_type}.")
+        raise TrainerError(
+            TrainerReason.MODEL_INVALID, f"The server can load LoRA adapters; this is {config.peft_type}."
+        )
     for name, plain in _PLAIN.items():
         given = getattr(config, name, plain)
         if given != plain and given and (mixes or name != "use_dora"):
-            raise TrainerError(TrainerReason.MODEL_INVALID, f"`{name}` of the adapter must be {plain!r} here; got {given!r}.")
+            raise TrainerError(
+                TrainerReason.MODEL_INVALID, f"`{name}` of the adapter must be {plain!r} here; got {given!r}."
+            )
     if config.init_lora_weights not in _PLAIN_INITIALISATION:
         raise TrainerError(
             TrainerReason.MODEL_INVALID,

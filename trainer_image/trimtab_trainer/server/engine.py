@@ -16,6 +16,14 @@ Result = TypeVar("Result")
 class Lane(Protocol):
     """One model with the requests that wait for it."""
 
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for it."""
+
     def step(self) -> bool:
         """Do a bounded piece of work; False where there is none."""
 
@@ -50,6 +58,11 @@ class Engine:
         """The thread runs; without it nothing is ever answered."""
         return self._thread.is_alive()
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The models."""
+        return self._lanes
+
     def wake(self) -> None:
         """There is new work."""
         self._awake.set()
@@ -82,8 +95,8 @@ class Engine:
             # Cleared before looking: what comes later wakes the next wait.
             self._awake.clear()
             self._run_calls()
-            # A list, not a generator: every lane gets its turn.
-            if not any([self._step(lane) for lane in self._lanes]):
+            worked = [self._step(lane) for lane in self._lanes]
+            if not any(worked):
                 self._awake.wait()
 
     def _run_calls(self) -> None:

@@ -54,6 +54,7 @@ class Generation:
     adapter: str
     max_tokens: int
     deliver: Callable[[Event], None]
+    tokenizer: Any
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     cancelled: bool = False
@@ -63,10 +64,10 @@ class Generation:
 class _Row:
     """A request while it is in a batch."""
 
-    def __init__(self, request: Generation, tokenizer: Any) -> None:
+    def __init__(self, request: Generation) -> None:
         self.request = request
         self.sampler = Sampler(request.sampling)
-        self.text = TextStream(tokenizer, request.stop)
+        self.text = TextStream(request.tokenizer, request.stop)
         self.tokens = 0
         self.last = 0
 
@@ -161,7 +162,7 @@ class GenerationLane:
             return None
         rows = Rows(self.model.module, max_rows=len(chosen))
         rows.add(len(chosen))
-        return _Prompts(rows, [_Row(request, self.model.tokenizer) for request in chosen])
+        return _Prompts(rows, [_Row(request) for request in chosen])
 
     def _settle(self, logits: Any) -> None:
         # From the end: a finished row's place is taken by the last one, which has had its turn.

@@ -54,7 +54,10 @@ def load_generation_model(directory: Path, *, max_length: int) -> GenerationMode
     kinds = attention_kinds(module.config.get_text_config(decoder=True))
     if not kinds <= _SUPPORTED_ATTENTION:
         unknown = ", ".join(sorted(kinds - _SUPPORTED_ATTENTION))
-        raise TrainerError(TrainerReason.MODEL_INVALID, f"The built-in server cannot run models with {unknown} layers; use `serving.vllm`.")
+        raise TrainerError(
+            TrainerReason.MODEL_INVALID,
+            f"The built-in server cannot run models with {unknown} layers; use `serving.vllm`.",
+        )
     try_rows(module)
     return GenerationModel(
         module,
@@ -77,7 +80,11 @@ def load_classification_model(directory: Path, *, labels: tuple[str, ...], max_l
         TrainerError: ModelInvalid where the files are no such model.
     """
     tokenizer = load_tokenizer(directory)
-    names = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True} if labels else {}
+    names = (
+        {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
+        if labels
+        else {}
+    )
     module = _load(AutoModelForSequenceClassification, directory, complete=not labels, **names)
     text_config = module.config.get_text_config()
     if text_config.pad_token_id is None:
@@ -162,7 +169,9 @@ def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
         raise TrainerError(TrainerReason.MODEL_INVALID, f"The model cannot be loaded: {error}") from error
     if complete and info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise TrainerError(TrainerReason.MODEL_INVALID, f"The model's files lack {len(missing)} weights, among them {missing[0]}.")
+        raise TrainerError(
+            TrainerReason.MODEL_INVALID, f"The model's files lack {len(missing)} weights, among them {missing[0]}."
+        )
     module.requires_grad_(requires_grad=False)
     return module.to("cuda" if on_gpu else "cpu").eval()
 
@@ -172,4 +181,3 @@ def _read_config(directory: Path) -> Any:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except _UNREADABLE as error:
         raise TrainerError(TrainerReason.MODEL_INVALID, f"The model's config.json cannot be read: {error}") from error
-

@@ -73,7 +73,9 @@ class _RowLayer(CacheLayerMixin):
 
     def _room(self, like: Any, columns: int) -> Any:
         # Zeros: what lies beyond a row's length is masked, but 0 x NaN from uninitialised memory would still be NaN.
-        return torch.zeros((self._max_rows, like.shape[1], columns, like.shape[3]), dtype=like.dtype, device=like.device)
+        return torch.zeros(
+            (self._max_rows, like.shape[1], columns, like.shape[3]), dtype=like.dtype, device=like.device
+        )
 
 
 def _copied(source: Any, target: Any) -> Any:
@@ -88,7 +90,8 @@ class Rows:
         self._model = model
         self._window = _Window()
         config = model.config.get_text_config(decoder=True)
-        self._cache = Cache(layers=[_RowLayer(self._window, max_rows) for _ in range(config.num_hidden_layers)])
+        self.layers = [_RowLayer(self._window, max_rows) for _ in range(config.num_hidden_layers)]
+        self._cache = Cache(layers=self.layers)
         self._attention = attention_kinds(config)
         self._sliding_window = getattr(config, "sliding_window", None)
         self.lengths: list[int] = []
@@ -96,7 +99,7 @@ class Rows:
     @property
     def columns(self) -> int:
         """Columns that memory is held for."""
-        first = self._cache.layers[0]
+        first = self.layers[0]
         return int(first.keys.shape[2]) if first.is_initialized else 0
 
     def add(self, count: int = 1) -> None:
@@ -130,7 +133,7 @@ class Rows:
     def move_from(self, other: "Rows", row: int) -> None:
         """Append a copy of another batch's row."""
         length = other.lengths[row]
-        for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
             if not mine.is_initialized:
                 mine.lazy_initialization(theirs.keys, theirs.values)
             mine.reserve(length)
@@ -143,7 +146,7 @@ class Rows:
         last = len(self.lengths) - 1
         if row != last:
             length = self.lengths[last]
-            for layer in self._cache.layers:
+            for layer in self.layers:
                 layer.keys[row, :, :length] = layer.keys[last, :, :length]
                 layer.values[row, :, :length] = layer.values[last, :, :length]
         self.lengths[row] = self.lengths[last]

@@ -1,0 +1,35 @@
+"""The server container: read ServerConfig, serve until SIGTERM, always leave a termination message when it cannot."""
+
+import os
+import sys
+from pathlib import Path
+
+from trimtab_trainer import logs, quota, termination
+from trimtab_trainer.__main__ import SCRATCH_VARIABLE, use_scratch
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.messages import TerminationMessage
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.server.config_file import read_config
+
+CONFIG_VARIABLE = "TRIMTAB_SERVER_CONFIG_FILE"
+
+
+def main() -> int:
+    """Serve; the exit code."""
+    logs.set_up()
+    quota.limit_threads()
+    try:
+        scratch = use_scratch(Path(os.environ.get(SCRATCH_VARIABLE, mounts.SCRATCH_DIRECTORY)))
+        path = Path(os.environ.get(CONFIG_VARIABLE, mounts.SERVER_CONFIG_FILE))
+        config = read_config(path)
+        # After use_scratch: libraries read their cache directories when they are imported.
+        from trimtab_trainer.server.serve import listen, serve  # noqa: PLC0415
+
+        serve(config, path, scratch, listen(mounts.SERVER_PORT))
+    except TrainerError as error:
+        return termination.write(TerminationMessage(reason=error.reason, message=str(error)[:1024]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Where models come from: the store, with every byte verified before anything parses it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.fetch import fetch_artifact, fetch_model
+from trimtab_trainer.store import ObjectStore
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """The base model's verified files."""
+
+    path: Path
+    digest: str
+
+
+class Source(Protocol):
+    """Brings files to local disk. Called from worker threads; raises TrainerError."""
+
+    def base(self, config: ServerConfig) -> BaseFiles:
+        """The base model."""
+
+    def version(self, config: ServerConfig, served: ServedVersion, base_digest: str) -> Path:
+        """One version's artifact."""
+
+
+class StoreSource:
+    """The S3 store of the rollout's StorageProfile; hub and volumes for base models."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def base(self, config: ServerConfig) -> BaseFiles:
+        """Download the base model; bytes other than its pinned digest are refused."""
+        with ObjectStore.open(config.store) as store:
+            fetched = fetch_model(
+                config.base_model, store=store, directory=self._directory / "base", pin=config.base_model.digest
+            )
+        return BaseFiles(fetched.path, fetched.digest)
+
+    def version(self, config: ServerConfig, served: ServedVersion, base_digest: str) -> Path:
+        """Download a published model by its manifest, and make sure that it belongs to this base model.
+
+        Raises:
+            TrainerError: DigestMismatch for other bytes or another base model, ModelInvalid for another format.
+        """
+        target = self._directory / "versions" / served.manifest_sha256
+        # What an interrupted download left behind must not be mistaken for files of the artifact.
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        with ObjectStore.open(config.store) as store:
+            fetched = fetch_artifact(
+                served.artifact_uri, manifest_sha256=served.manifest_sha256, store=store, directory=target
+            )
+        if fetched.manifest.format != served.format:
+            raise TrainerError(
+                TrainerReason.MODEL_INVALID,
+                f"{served.name} is {fetched.manifest.format}, not {served.format} as configured.",
+            )
+        trained_on = fetched.manifest.base_model.digest
+        if served.format == "peftAdapter" and trained_on and base_digest and trained_on != base_digest:
+            raise TrainerError(
+                TrainerReason.DIGEST_MISMATCH,
+                f"{served.name} was trained on a base model with digest {trained_on}; this server has {base_digest}.",
+            )
+        return fetched.path
