@@ -1,0 +1,48 @@
+"""A real API server with our CRDs, and a namespace for each test that asks for one."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from tests.support.cluster import Api, Manifest, proxy, why_unreachable
+from tests.support.kube import eventually
+
+from trimtab_operator.api.crd import custom_resource_definition
+from trimtab_operator.api.v1alpha1 import KINDS
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[Api]:
+    """The API server, with the CRDs of this checkout."""
+    if why := why_unreachable():
+        pytest.skip(why)
+    with proxy() as server:
+        for kind in KINDS:
+            crd = custom_resource_definition(kind)
+            server.apply(crd)
+            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+            eventually(lambda path=path: _established(server.get(path)), what=f"{path} is established", timeout=30)
+        yield server
+
+
+def _established(crd: Manifest) -> bool:
+    conditions = crd.get("status", {}).get("conditions", [])
+    return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A namespace of its own."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"test-{uuid.uuid4().hex[:8]}"}}
+    api.create(manifest)
+    yield manifest["metadata"]["name"]
+    api.delete(manifest)
+
+
+@pytest.fixture(scope="module")
+def shared_namespace(api: Api) -> Iterator[str]:
+    """One namespace for the tests of a module that leave nothing behind (dry runs)."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"test-{uuid.uuid4().hex[:8]}"}}
+    api.create(manifest)
+    yield manifest["metadata"]["name"]
+    api.delete(manifest)

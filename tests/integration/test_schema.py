@@ -1,0 +1,391 @@
+"""What the API server lets in, and what it says when it does not."""
+
+from typing import Any
+
+import pytest
+from tests.support.cluster import Api, RefusedError
+from tests.support.manifests import ABSENT, DIGEST, changed, smallest
+
+pytestmark = pytest.mark.integration
+
+NOT_YET = "is not available in this release"
+TASKS = "exactly one of causalLanguageModeling, sequenceClassification must be set"
+METHODS = "exactly one of lora, full, headOnly must be set"
+Changes = dict[str, Any]
+
+
+def job(message: str, changes: Changes, name: str) -> Any:
+    return pytest.param("FineTuneJob", changes, message, id=f"job: {name}")
+
+
+def row(kind: str, message: str, changes: Changes, name: str) -> Any:
+    return pytest.param(kind, changes, message, id=f"{kind}: {name}")
+
+
+ACCEPTED = [
+    *(
+        row(kind, "", {}, "the smallest")
+        for kind in ("FineTuneJob", "ModelVersion", "ModelRollout", "StorageProfile", "TrainingProfile")
+    ),
+    job("", {"spec.method": {"full": {}}}, "full"),
+    job(
+        "",
+        {"spec.task": {"sequenceClassification": {}}, "spec.method": {"headOnly": {}}},
+        "headOnly with a head of its own",
+    ),
+    job("", {"spec.training.epochs": 0.5}, "half an epoch"),
+    job("", {"spec.training.maxSteps": 10}, "maxSteps"),
+    job(
+        "", {"spec.training.earlyStopping": {}, "spec.data.validationFraction": 0.1}, "early stopping on held-out data"
+    ),
+    job(
+        "",
+        {"spec.training.selectBestBy": {}, "spec.data.validation": [{"uri": "s3://data/val.jsonl"}]},
+        "best by validation",
+    ),
+    job("", {"spec.training.dropout": None, "spec.budget.maxCost": None, "spec.data.packing": None}, "null is absent"),
+    job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
+    job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
+    job("", {"spec.model.uri": "modelversion://support-tone-v1"}, "a model version"),
+    job("", {"spec.data.train.0.uri": "hf://org/name/train.parquet"}, "data of a hub"),
+    job("", {"spec.data.train.0.uri": "s3://data/folder/"}, "a folder of data"),
+    job("", {"spec.data.train.0.uri": "s3://data/a..b/..c.jsonl"}, "dots that are no parent"),
+    job("", {"spec.managedBy": "kueue.x-k8s.io/multikueue"}, "managed elsewhere"),
+    job("", {"metadata.name": "a" * 52}, "a name of 52 characters"),
+    job("", {"spec.objective": {"supervised": {"lossOnPrompt": True}}}, "an objective"),
+    job("", {"spec.checkpoints.everySteps": None}, "null where there is a default"),
+    row("StorageProfile", "", {"spec.endpoint": ABSENT}, "AWS"),
+    row("StorageProfile", "", {"spec.endpoint": "http://store:9000", "spec.insecure": True}, "plain http, on purpose"),
+    row(
+        "StorageProfile",
+        "",
+        {"spec.credentials": {"webIdentity": {"roleArn": "arn:aws:iam::1:role/a"}}},
+        "web identity",
+    ),
+    row(
+        "TrainingProfile",
+        "",
+        {"spec.resources.requests": {"cpu": 2, "memory": "1.5Gi", "nvidia.com/gpu": "1"}},
+        "quantities",
+    ),
+    row("TrainingProfile", "", {"spec.allowed": {"tasks": ["causalLanguageModeling"], "methods": ["lora"]}}, "allowed"),
+    row("TrainingProfile", "", {"spec.tolerations": [{"operator": "Exists"}]}, "tolerate everything"),
+    row("ModelVersion", "", {"spec.version": 12, "metadata.name": "support-tone-v12"}, "two digits"),
+    row("ModelRollout", "", {"spec.serving": {"builtin": {"profile": "cpu", "replicas": 3}}}, "replicas"),
+    row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
+]
+
+REFUSED = [
+    # Unions
+    job('unknown field "spec.method.loraa"', {"spec.method": {"loraa": {}}}, "unknown method"),
+    job(METHODS, {"spec.method": {"lora": {}, "full": {}}}, "two methods"),
+    job(METHODS, {"spec.method": {}}, "no method"),
+    job("spec.method: Required value", {"spec.method": ABSENT}, "method missing"),
+    job('unknown field "spec.task.translation"', {"spec.task": {"translation": {}}}, "unknown task"),
+    job(TASKS, {"spec.task": {"causalLanguageModeling": {}, "sequenceClassification": {}}}, "two tasks"),
+    job(TASKS, {"spec.task": {}}, "no task"),
+    job("exactly one of supervised must be set", {"spec.objective": {}}, "no objective"),
+    job(
+        "exactly one of cosine, linear, constant",
+        {"spec.training.schedule": {"cosine": {}, "linear": {}}},
+        "two schedules",
+    ),
+    job("exactly one of cosine, linear, constant", {"spec.training.schedule": {}}, "no schedule"),
+    row("ModelRollout", "exactly one of builtin must be set", {"spec.serving": {}}, "no serving"),
+    row(
+        "StorageProfile",
+        "exactly one of secretName, webIdentity must be set",
+        {"spec.credentials": {}},
+        "no credentials",
+    ),
+    row(
+        "StorageProfile",
+        "exactly one of secretName, webIdentity must be set",
+        {"spec.credentials.webIdentity": {"roleArn": "a"}},
+        "two kinds of credentials",
+    ),
+    # Not in this release
+    *(
+        job(f"{name} {NOT_YET}", {"spec.task": {name: {"anything": 1}}}, name)
+        for name in (
+            "tokenClassification",
+            "questionAnswering",
+            "imageClassification",
+            "objectDetection",
+            "imageTextMatching",
+        )
+    ),
+    *(job(f"{name} {NOT_YET}", {"spec.task": {name: {}}}, name) for name in ("speechRecognition", "multiTask")),
+    *(
+        job(f"{name} {NOT_YET}", {"spec.method": {name: {"r": 8}}}, name)
+        for name in ("qlora", "adapter", "prefixTuning", "reft", "partial")
+    ),
+    *(
+        job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
+        for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
+    ),
+    job(f"dropout {NOT_YET}", {"spec.training.dropout": 0.1}, "dropout"),
+    job(f"layerwiseLearningRateDecay {NOT_YET}", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise decay"),
+    job(f"gradualUnfreezing {NOT_YET}", {"spec.training.gradualUnfreezing": {"everySteps": 10}}, "gradual unfreezing"),
+    job(f"adversarial {NOT_YET}", {"spec.training.adversarial": {"fgm": {}}}, "adversarial"),
+    job(f"continual {NOT_YET}", {"spec.training.continual": {}}, "continual"),
+    job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
+    job(f"mixFraction {NOT_YET}", {"spec.data.mixFraction": 0.1}, "mixFraction"),
+    job(f"general {NOT_YET}", {"spec.data.general": [{"uri": "s3://data/general.jsonl"}]}, "general data"),
+    job(
+        f"gates {NOT_YET}",
+        {"spec.evaluation.gates": [{"metric": "eval_loss", "successCondition": "result < 1"}]},
+        "gates",
+    ),
+    job("merge must be false", {"spec.output.merge": True}, "merge"),
+    job("sign must be false", {"spec.output.sign": True}, "sign"),
+    job("weight must be 1.0", {"spec.data.train.0.weight": 2.0}, "data weight"),
+    row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
+    row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
+    row("ModelRollout", f"steps {NOT_YET}", {"spec.strategy.canary.steps": [{"setWeight": 10}]}, "canary steps"),
+    row("ModelRollout", f"rollbackWindow {NOT_YET}", {"spec.rollbackWindow": {"revisions": 2}}, "rollback window"),
+    row("ModelRollout", "abort must be false", {"spec.abort": True}, "abort"),
+    row("ModelVersion", f"signature {NOT_YET}", {"spec.signature": "abc"}, "signature"),
+    row("ModelVersion", "reclaimPolicy must be 'Retain'", {"spec.reclaimPolicy": "Delete"}, "reclaim policy"),
+    # Fields that contradict each other
+    job("epochs and maxSteps are exclusive", {"spec.training": {"epochs": 1, "maxSteps": 10}}, "epochs and maxSteps"),
+    job(
+        "globalBatchSize must be a multiple",
+        {"spec.training": {"globalBatchSize": 16, "microBatchSize": 5}},
+        "batch sizes",
+    ),
+    job(
+        "validation and validationFraction are exclusive",
+        {"spec.data.validation": [{"uri": "s3://data/val.jsonl"}], "spec.data.validationFraction": 0.1},
+        "two kinds of validation data",
+    ),
+    job(
+        "training.earlyStopping needs validation data", {"spec.training.earlyStopping": {}}, "early stopping on nothing"
+    ),
+    job("training.selectBestBy needs validation data", {"spec.training.selectBestBy": {}}, "best by nothing"),
+    job("method.headOnly needs a task with a head", {"spec.method": {"headOnly": {}}}, "headOnly of a language model"),
+    row("StorageProfile", "endpoint is plain http", {"spec.endpoint": "http://store:9000"}, "plain http by accident"),
+    row(
+        "TrainingProfile",
+        "runtimeClassName and resourceClaimTemplateName are exclusive",
+        {"spec": {"runtimeClassName": "nvidia", "resourceClaimTemplateName": "gpu"}},
+        "two ways to a device",
+    ),
+    # Addresses
+    job("spec.model.uri", {"spec.model.uri": "https://example.org/model"}, "model by https"),
+    job("spec.model.uri", {"spec.model.uri": "s3://bucket"}, "model without a path"),
+    job("spec.model.uri", {"spec.model.uri": "hf://name"}, "hub model without an organisation"),
+    job("spec.model.uri", {"spec.model.uri": "/etc/passwd"}, "model by path"),
+    job(
+        "uri must not contain '..'",
+        {"spec.model.uri": "pvc://claim/../../var/run/trimtab"},
+        "model outside of its claim",
+    ),
+    job("uri must not contain '..'", {"spec.data.train.0.uri": "pvc://claim/a/.."}, "data outside of its claim"),
+    job("spec.data.train[0].uri", {"spec.data.train.0.uri": "file:///data.jsonl"}, "data by path"),
+    job("spec.data.train[0].uri", {"spec.data.train.0.uri": "modelversion://a"}, "a model as data"),
+    job("spec.model.digest", {"spec.model.digest": "sha256:abc"}, "short digest"),
+    row("StorageProfile", "spec.endpoint", {"spec.endpoint": "https://store/path"}, "endpoint with a path"),
+    row("StorageProfile", "spec.endpoint", {"spec.endpoint": "ftp://store"}, "endpoint by ftp"),
+    row("StorageProfile", "spec.prefix", {"spec.prefix": "/a/"}, "prefix with slashes at its ends"),
+    row("StorageProfile", "spec.bucket", {"spec.bucket": "Upper"}, "bucket name"),
+    # Numbers and sizes
+    job("spec.method.lora.r", {"spec.method": {"lora": {"r": 0}}}, "LoRA rank 0"),
+    job("spec.method.lora.dropout", {"spec.method": {"lora": {"dropout": 1}}}, "dropout 1"),
+    job("spec.method.lora.targetModules", {"spec.method": {"lora": {"targetModules": []}}}, "no target modules"),
+    job("spec.training.learningRate", {"spec.training.learningRate": 0}, "learning rate 0"),
+    job("spec.training.epochs", {"spec.training.epochs": -1}, "negative epochs"),
+    job("spec.training.maxSteps", {"spec.training.maxSteps": 0}, "no steps"),
+    job("spec.training.precision: Unsupported value", {"spec.training.precision": "float16"}, "precision"),
+    job("spec.data.train: Invalid value", {"spec.data.train": []}, "no training data"),
+    job("spec.data.validationFraction", {"spec.data.validationFraction": 1}, "everything held out"),
+    job("spec.distribution.nodes", {"spec.distribution.nodes": 0}, "no nodes"),
+    job("spec.checkpoints.keepLast", {"spec.checkpoints.keepLast": 0}, "no checkpoint kept"),
+    job("spec.runPolicy.maxAttempts", {"spec.runPolicy.maxAttempts": 0}, "no attempts"),
+    job("spec.budget.maxCost", {"spec.budget.maxCost": 0}, "no budget"),
+    job("spec.suspend in body must be of type boolean", {"spec.suspend": "yes"}, "suspend as text"),
+    row("TrainingProfile", "spec.resources.requests.cpu", {"spec.resources.requests": {"cpu": "two"}}, "no quantity"),
+    row("TrainingProfile", "spec.allowed.methods", {"spec.allowed.methods": ["loar"]}, "unknown method allowed"),
+    row("TrainingProfile", "spec.terminationGracePeriodSeconds", {"spec.terminationGracePeriodSeconds": 0}, "no grace"),
+    row("ModelRollout", "spec.version", {"spec.version": 0}, "version 0"),
+    row("ModelRollout", "spec.serving.builtin.replicas", {"spec.serving": {"builtin": {"replicas": 0}}}, "no replicas"),
+    row("ModelVersion", "spec.artifact.manifestSha256", {"spec.artifact.manifestSha256": "abc"}, "no digest"),
+    row("ModelVersion", "spec.artifact.format: Unsupported value", {"spec.artifact.format": "pickle"}, "pickle"),
+    row("ModelVersion", "spec.artifact.uri", {"spec.artifact.uri": "hf://org/name"}, "artifact outside of a store"),
+    # Names
+    job("metadata.name must be at most 52 characters", {"metadata.name": "a" * 53}, "long name"),
+    job("metadata.name must begin with a letter", {"metadata.name": "1a"}, "name begins with a digit"),
+    job("metadata.name must begin with a letter", {"metadata.name": "a.b"}, "name with a dot"),
+    job("spec.output.modelName", {"spec.output.modelName": "Support_Tone"}, "model name"),
+    job("spec.output.modelName", {"spec.output.modelName": "a" * 51}, "long model name"),
+    row("ModelRollout", "metadata.name must be at most 52 characters", {"metadata.name": "a" * 53}, "long name"),
+    row("ModelRollout", "metadata.name must begin with a letter", {"metadata.name": "1a"}, "no Service name"),
+    row(
+        "ModelVersion",
+        "metadata.name must be <spec.modelName>-v<spec.version>",
+        {"metadata.name": "other-v1"},
+        "other model",
+    ),
+    row(
+        "ModelVersion",
+        "metadata.name must be <spec.modelName>-v<spec.version>",
+        {"metadata.name": "support-tone-v2"},
+        "other version",
+    ),
+    row(
+        "ModelVersion",
+        "metadata.name must be <spec.modelName>-v<spec.version>",
+        {"metadata.name": "support-tone-v01"},
+        "leading 0",
+    ),
+    # References stay in their namespace
+    job('unknown field "spec.model.namespace"', {"spec.model.namespace": "other"}, "model in another namespace"),
+    job('unknown field "spec.namespace"', {"spec.namespace": "other"}, "namespace"),
+    row("ModelRollout", 'unknown field "spec.namespace"', {"spec.namespace": "other"}, "namespace"),
+]
+
+JOB_IMMUTABLE: list[tuple[Changes, str]] = [
+    ({"profile": "other"}, "profile is immutable"),
+    ({"storage": "other"}, "storage is immutable"),
+    ({"model": {"uri": "s3://models/other"}}, "model is immutable"),
+    ({"task": {"causalLanguageModeling": None, "sequenceClassification": {}}}, "task is immutable"),
+    ({"objective": {"supervised": {"lossOnPrompt": True}}}, "objective is immutable"),
+    ({"method": {"lora": {"r": 8}}}, "method is immutable"),
+    ({"data": {"train": [{"uri": "s3://data/other.jsonl"}]}}, "data is immutable"),
+    ({"training": {"learningRate": 0.1}}, "training is immutable"),
+    ({"distribution": {"nodes": 2}}, "distribution is immutable"),
+    ({"output": {"modelName": "other"}}, "output is immutable"),
+    ({"managedBy": "example.org/other"}, "managedBy is immutable"),
+    ({"checkpoints": {"everySteps": 7}}, "spec.checkpoints is immutable but for keepLast and keepBest"),
+    ({"checkpoints": {"everySeconds": 5}}, "spec.checkpoints is immutable but for keepLast and keepBest"),
+    ({"checkpoints": {"resume": "Never"}}, "spec.checkpoints is immutable but for keepLast and keepBest"),
+]
+
+JOB_MUTABLE: list[Changes] = [
+    {"suspend": True},
+    {"runPolicy": {"maxAttempts": 9, "activeDeadlineSeconds": 60, "ttlSecondsAfterFinished": 0}},
+    {"budget": {"maxAcceleratorHours": 1.5}},
+    {"checkpoints": {"keepLast": 5, "keepBest": 2}},
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "message"), ACCEPTED)
+def test_accepted(api: Api, shared_namespace: str, kind: str, changes: Changes, message: str) -> None:
+    assert message == ""
+    api.create(changed(smallest(kind, namespace=shared_namespace), changes), dry_run=True)
+
+
+@pytest.mark.parametrize(("kind", "changes", "message"), REFUSED)
+def test_refused(api: Api, shared_namespace: str, kind: str, changes: Changes, message: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        api.create(changed(smallest(kind, namespace=shared_namespace), changes), dry_run=True)
+    assert message in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"), JOB_IMMUTABLE, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_job_field_is_immutable(api: Api, shared_namespace: str, patch: Changes, message: str) -> None:
+    job = existing(api, smallest("FineTuneJob", namespace=shared_namespace))
+    with pytest.raises(RefusedError) as refused:
+        api.merge(job, {"spec": patch}, dry_run=True)
+    assert message in refused.value.message
+
+
+@pytest.mark.parametrize("patch", JOB_MUTABLE, ids=lambda patch: next(iter(patch)))
+def test_job_field_may_change(api: Api, shared_namespace: str, patch: Changes) -> None:
+    job = existing(api, smallest("FineTuneJob", namespace=shared_namespace))
+    api.merge(job, {"spec": patch}, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "message"),
+    [
+        pytest.param(
+            "ModelVersion", {"metrics": [{"name": "a", "value": "1"}]}, "spec is immutable", id="version: metrics"
+        ),
+        pytest.param(
+            "ModelVersion", {"artifact": {"manifestSha256": "1" * 64}}, "spec is immutable", id="version: digest"
+        ),
+        pytest.param("ModelVersion", {"storage": "other"}, "spec is immutable", id="version: storage"),
+        pytest.param("ModelRollout", {"modelName": "other"}, "modelName is immutable", id="rollout: model"),
+    ],
+)
+def test_other_field_is_immutable(api: Api, shared_namespace: str, kind: str, patch: Changes, message: str) -> None:
+    manifest = existing(api, smallest(kind, namespace=shared_namespace))
+    with pytest.raises(RefusedError) as refused:
+        api.merge(manifest, {"spec": patch}, dry_run=True)
+    assert message in refused.value.message
+
+
+def test_rollout_may_change_version_and_serving(api: Api, shared_namespace: str) -> None:
+    rollout = existing(api, smallest("ModelRollout", namespace=shared_namespace))
+    api.merge(rollout, {"spec": {"version": 2, "serving": {"builtin": {"replicas": 2}}}}, dry_run=True)
+
+
+def test_defaults_are_the_models_defaults(api: Api, shared_namespace: str) -> None:
+    spec = api.create(
+        changed(smallest("FineTuneJob", namespace=shared_namespace), {"metadata.name": "defaults"}), dry_run=True
+    )["spec"]
+    assert spec["method"]["lora"] == {"r": 16, "alpha": 32, "dropout": 0, "targetModules": ["all-linear"]}
+    assert spec["training"]["schedule"] == {"cosine": {"warmupRatio": 0.03}}
+    assert spec["objective"] == {"supervised": {"lossOnPrompt": False}}
+    assert spec["checkpoints"] == {
+        "everySteps": 50,
+        "everySeconds": 600,
+        "keepLast": 2,
+        "keepBest": 1,
+        "resume": "Auto",
+    }
+    assert "epochs" not in spec["training"]
+
+
+def test_status_is_not_the_users(api: Api, namespace: str) -> None:
+    created = api.create(changed(smallest("FineTuneJob", namespace=namespace), {"status": {"state": "Complete"}}))
+    assert "status" not in created
+
+
+def test_a_whole_job_status_is_stored_as_written(api: Api, namespace: str) -> None:
+    job = api.create(smallest("FineTuneJob", namespace=namespace))
+    status = {
+        "observedGeneration": 1,
+        "state": "Running",
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "Training",
+                "message": "Step 1 of 2.",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "observedGeneration": 1,
+            }
+        ],
+        "resolved": {"profileName": "cpu", "profile": {"image": "a", "resources": {"requests": {"cpu": "1"}}}},
+        "attempts": [{"number": 1, "jobName": "sample-a1"}],
+        "progress": {"step": 1, "loss": 1.5, "etaSeconds": 3},
+        "checkpoints": [
+            {
+                "step": 1,
+                "attempt": 1,
+                "uri": "s3://b/k",
+                "manifestSha256": DIGEST,
+                "bytes": 5_000_000_000,
+                "time": "2026-01-01T00:00:00Z",
+                "metrics": {"eval_loss": 1.25},
+            }
+        ],
+    }
+    stored = api.replace_status({**job, "status": status})["status"]
+    assert stored == status
+
+
+@pytest.mark.parametrize("short", ["ftj", "mdv", "mro", "sprof", "tprof"])
+def test_short_names_and_the_category(api: Api, short: str) -> None:
+    resources = api.get("/apis/trimtab.dev/v1alpha1")["resources"]
+    named = [resource for resource in resources if short in resource.get("shortNames", [])]
+    assert [resource["categories"] for resource in named] == [["trimtab"]]
+
+
+def existing(api: Api, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The object as it lies in the API server; made by whichever test comes first."""
+    return api.apply(manifest)
