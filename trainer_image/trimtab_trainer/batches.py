@@ -1,0 +1,113 @@
+"""Which rows make which step: a pure function of (seed, step), so that a resume needs no reader state."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Row = tuple[int, ...]
+"""Indices of the examples in one row: one without packing, several with it."""
+PACKING_WINDOW = 2048
+"""Examples looked at together when rows are filled; bounds the time and keeps neighbours random."""
+LENGTH_WINDOW = 50
+"""Global batches sorted by length together, as `transformers` groups by length."""
+
+
+def pack(lengths: Sequence[int], *, capacity: int, seed: int) -> list[Row]:
+    """Fill rows of at most `capacity` tokens with whole examples: best fit, longest first, within windows of random order.
+
+    `lengths` are the tokens of each example; none may exceed `capacity`.
+    """
+    order = np.random.default_rng([seed, 0]).permutation(len(lengths)).tolist()
+    rows: list[Row] = []
+    for start in range(0, len(order), PACKING_WINDOW):
+        window = sorted(order[start : start + PACKING_WINDOW], key=lambda index: (-lengths[index], index))
+        rows += _best_fit(window, lengths, capacity)
+    return rows
+
+
+def _best_fit(window: Sequence[int], lengths: Sequence[int], capacity: int) -> list[Row]:
+    filled: list[list[int]] = []
+    free: list[tuple[int, int]] = []  # (free tokens, row), sorted: the first that is large enough is the tightest
+    for index in window:
+        position = bisect_left(free, (lengths[index], -1))
+        if position < len(free):
+            room, row = free.pop(position)
+            filled[row].append(index)
+        else:
+            room, row = capacity, len(filled)
+            filled.append([index])
+        insort(free, (room - lengths[index], row))
+    return [tuple(row) for row in filled]
+
+
+@dataclass
+class BatchPlan:
+    """The order of all rows over all epochs."""
+
+    rows: Sequence[Row]
+    lengths: Sequence[int]
+    """Tokens of each row."""
+    global_batch_size: int
+    seed: int
+    group_by_length: bool
+    """Rows of like length share a batch: less padding, at the price of batches that are no longer uniform samples."""
+    _cache: tuple[int, list[int]] = field(default=(-1, []), init=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last batch of an epoch may be smaller."""
+        return -(-len(self.rows) // self.global_batch_size)
+
+    def global_batch(self, step: int) -> list[Row]:
+        """The rows of step `step` (the first is 0), longest first so that each micro batch holds like lengths."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        chosen = order[position * self.global_batch_size : (position + 1) * self.global_batch_size]
+        return [self.rows[row] for row in sorted(chosen, key=lambda row: (-self.lengths[row], row))]
+
+    def _order(self, epoch: int) -> list[int]:
+        if self._cache[0] != epoch:
+            self._cache = (epoch, self._make_order(epoch))
+        return self._cache[1]
+
+    def _make_order(self, epoch: int) -> list[int]:
+        generator = np.random.default_rng([self.seed, 1, epoch])
+        order = generator.permutation(len(self.rows))
+        if not self.group_by_length:
+            return [int(row) for row in order]
+        size, lengths = self.global_batch_size, np.asarray(self.lengths)
+        windows = [order[start : start + LENGTH_WINDOW * size] for start in range(0, len(order), LENGTH_WINDOW * size)]
+        grouped = np.concatenate([window[np.argsort(-lengths[window], kind="stable")] for window in windows])
+        full = len(grouped) // size * size
+        batches = generator.permutation(grouped[:full].reshape(-1, size)).reshape(-1)
+        return [int(row) for row in np.concatenate([batches, grouped[full:]])]
+
+
+def total_steps(plan: BatchPlan, *, epochs: float | None, max_steps: int | None) -> int:
+    """Optimizer steps of the whole run; without epochs and maxSteps one epoch."""
+    if max_steps is not None:
+        return max_steps
+    return max(1, int(np.ceil((epochs or 1.0) * plan.steps_per_epoch - 1e-9)))
+
+
+def share_of_rank(rows: Sequence[Row], *, rank: int, world_size: int) -> list[Row]:
+    """One rank's rows of a global batch; dealt in turn, as they are sorted by length."""
+    return list(rows[rank::world_size])
+
+
+def micro_batches(
+    rows: Sequence[Row], *, size: int | None, tokens: int, length: Callable[[Row], int]
+) -> list[Sequence[Row]]:
+    """Cut a global batch up: `size` rows each, or, without a size, as many like-length rows as fit into `tokens` when padded.
+
+    `rows` come longest first; `length` counts the tokens of one.
+    """
+    batches: list[Sequence[Row]] = []
+    start = 0
+    while start < len(rows):
+        count = size or max(1, tokens // length(rows[start]))
+        batches.append(rows[start : start + count])
+        start += count
+    return batches

@@ -1,0 +1,84 @@
+"""Cross-entropy of a linear head without ever holding the logits of all positions.
+
+Logits of 4096 positions over 49152 words are 0.8 GB, and autograd keeps them twice. Here a chunk's logits live for a
+moment, in which its gradients are computed too (as in Liger's fused linear cross-entropy, Hsu et al., 2024,
+arXiv:2410.10989).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_LOGITS = 2**24
+"""Logits held at once: 64 MiB in float32."""
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the cross-entropies of `softmax(hidden @ weight.T)`, float32.
+
+    Args:
+        hidden: [positions, width], the states that predict.
+        weight: [words, width], the head.
+        targets: [positions], the word that follows each.
+    """
+    return _LinearCrossEntropy.apply(hidden, weight, targets)
+
+
+@torch.no_grad()
+def linear_measure(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropies (float32), and for each target whether it was the likeliest word, [positions]."""
+    loss = torch.zeros((), device=hidden.device)
+    correct = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
+    for logits, chunk in _chunks(hidden, _cast(weight, hidden), targets):
+        loss += torch.nn.functional.cross_entropy(logits, targets[chunk], reduction="sum")
+        correct[chunk] = logits.argmax(-1) == targets[chunk]
+    return loss, correct
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        head = _cast(weight, hidden)
+        loss = torch.zeros((), device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for logits, chunk in _chunks(hidden, head, targets):
+            total = logits.logsumexp(-1, keepdim=True)
+            chosen = targets[chunk, None]
+            loss += (total - logits.gather(1, chosen)).sum()
+            # d loss / d logits = softmax - onehot
+            gradient = (logits - total).exp_()
+            gradient.scatter_add_(1, chosen, -torch.ones_like(chosen, dtype=gradient.dtype))
+            gradient = gradient.to(head.dtype)
+            if hidden_gradient is not None:
+                hidden_gradient[chunk] = (gradient @ head).to(hidden.dtype)
+            if weight_gradient is not None:
+                weight_gradient += (gradient.T @ hidden[chunk].to(head.dtype)).float()
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.weight_dtype = weight.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        return (
+            None if hidden_gradient is None else hidden_gradient * scale.to(hidden_gradient.dtype),
+            None if weight_gradient is None else (weight_gradient * scale).to(ctx.weight_dtype),
+            None,
+        )
+
+
+def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, slice]]:
+    """Float32 logits of a few positions at a time."""
+    size = max(1, CHUNK_LOGITS // head.shape[0])
+    for start in range(0, len(targets), size):
+        chunk = slice(start, start + size)
+        yield (hidden[chunk].to(head.dtype) @ head.T).float(), chunk
+
+
+def _cast(weight: Tensor, hidden: Tensor) -> Tensor:
+    """The head in the precision of the products: autocast's inside it, else the hidden states'."""
+    device = hidden.device.type
+    return weight.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype)

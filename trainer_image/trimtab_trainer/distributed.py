@@ -1,0 +1,125 @@
+"""Several processes: who they are, sums over all of them, and what happens when one is gone.
+
+Training is replicated: every rank holds all weights and the same optimizer state, works on its share of each global
+batch, and the gradients are summed. Losses are divided by the targets of the whole global batch, so the sum over the
+ranks IS the gradient of one process with one large batch.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.world import World
+
+PEER_TIMEOUT = timedelta(minutes=10)
+"""After this, a silent peer is lost. A peer whose process ended is noticed at once, because its connection closes."""
+BUCKET_ELEMENTS = 2**24
+"""Gradients summed in one message: 64 MiB in float32."""
+
+
+@contextmanager
+def process_group(world: World, device: torch.device, timeout: timedelta = PEER_TIMEOUT) -> Iterator[None]:
+    """Meet the other processes (env MASTER_ADDR, MASTER_PORT), and part at the end."""
+    if world.world_size == 1:
+        yield
+        return
+    os.environ.setdefault("MASTER_PORT", str(mounts.RENDEZVOUS_PORT))
+    with _losing_a_peer("meeting the other processes"):
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.world_size, timeout=timeout
+        )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _losing_a_peer(doing: str) -> Iterator[None]:
+    """A collective that fails means that a peer is gone: this attempt ends, the next one resumes."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        if "out of memory" in str(error).lower():
+            raise
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainerError(
+            TrainerReason.PEER_LOST, f"Another process of this attempt was lost while {doing}: {first_line}"
+        ) from error
+
+
+def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]:
+    """Element-wise sum, in float64."""
+    values = list(values)
+    if not _is_several():
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    with _losing_a_peer("adding up numbers"):
+        dist.all_reduce(tensor)
+    return [float(value) for value in tensor]
+
+
+def sum_counts(sums: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """Sum of dictionaries that have the same keys on every rank."""
+    names = sorted(sums)
+    return dict(zip(names, sum_over_ranks([sums[name] for name in names], device), strict=True))
+
+
+@torch.no_grad()
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Every rank's gradient becomes the sum of all; a rank that had nothing to do counts as zero."""
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        bucket.append(parameter.grad)
+        if sum(gradient.numel() for gradient in bucket) >= BUCKET_ELEMENTS:
+            _sum_bucket(bucket)
+            bucket = []
+    _sum_bucket(bucket)
+
+
+def _sum_bucket(gradients: list[Tensor]) -> None:
+    if not gradients or not _is_several():
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    with _losing_a_peer("adding up gradients"):
+        dist.all_reduce(flat)
+    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+def from_main(tensor: Tensor) -> Tensor:
+    """Rank 0's tensor on every rank; others give one of the same shape, which is overwritten."""
+    if _is_several():
+        with _losing_a_peer("sharing the state"):
+            dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def bytes_from_main(data: bytes, device: torch.device) -> bytes:
+    """Rank 0's bytes on every rank; torch's own object broadcast would pickle."""
+    if not _is_several():
+        return data
+    size = int(from_main(torch.tensor([len(data)], dtype=torch.long, device=device)))
+    content = torch.zeros(size, dtype=torch.uint8, device=device)
+    if dist.get_rank() == 0 and size:
+        content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    return bytes(from_main(content).cpu().numpy().tobytes())
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Everybody is here."""
+    sum_over_ranks([0.0], device)
+
+
+def _is_several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

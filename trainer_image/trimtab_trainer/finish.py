@@ -1,0 +1,200 @@
+"""After the last step: measure, publish, report."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from trimtab_trainer import answers
+from trimtab_trainer.attempt import Attempt, peak_memory_bytes
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
+from trimtab_trainer.data import Split
+from trimtab_trainer.encoding import TextEncoder, show
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.evaluate import evaluate
+from trimtab_trainer.export import export_format, export_model, model_card
+from trimtab_trainer.loss_curve import draw_loss_curve
+from trimtab_trainer.prepare import Prepared
+from trimtab_trainer.progress import reserve_version
+from trimtab_trainer.publish import ModelOrigin, publish
+from trimtab_trainer.report import Report, SampleAnswer, improvement, render_markdown
+from trimtab_trainer.state import LoopState
+from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.train import TrainingRun
+
+
+def measure_test(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
+    """Metrics of the test split; empty without one. All ranks take part."""
+    split = prepared.splits["test"]
+    if not split.encoded:
+        return {}
+    tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
+    found = evaluate(
+        prepared.model,
+        prepared.task,
+        split,
+        world=attempt.world,
+        tokens_per_batch=tokens,
+        stop=lambda: attempt.stop.requested,
+    )
+    return {f"test_{name}": value for name, value in found.items()}
+
+
+def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
+    """Greedy answers to the first held-out questions; empty for tasks without answers."""
+    if not isinstance(prepared.encoder, TextEncoder):
+        return []
+    asked = answers.questions(held_out(prepared), prepared.encoder)
+    return answers.answer(
+        prepared.model, asked, stop_ids=sorted(prepared.encoder.stop_ids), stop=lambda: attempt.stop.requested
+    )
+
+
+def held_out(prepared: Prepared) -> Split:
+    """The split that samples are taken from."""
+    return prepared.splits["test"] if prepared.splits["test"].encoded else prepared.splits["validation"]
+
+
+def finish(
+    attempt: Attempt, prepared: Prepared, run: TrainingRun, store: ObjectStore, rejected: Sequence[RejectedCheckpoint]
+) -> None:
+    """Put the best weights in place, measure them, publish them, and write the report."""
+    loop = run.state.loop
+    published_step = run.state.load_best()
+    attempt.enter("Evaluating")
+    with attempt.timed("measuring the tuned model"):
+        tuned = measure_test(attempt, prepared)
+        given = sample_answers(attempt, prepared)
+    base = {**loop.baseline, **_validation_metrics(loop, 0)}
+    tuned = {**tuned, **_validation_metrics(loop, published_step)}
+    attempt.metrics |= improvement(base, tuned)
+    attempt.enter("Publishing", metrics=attempt.metric_values(64))
+    with attempt.timed("publishing"):
+        publish_model(attempt, prepared, store, step=published_step, metrics=improvement(base, tuned))
+    with attempt.timed("reporting"):
+        report = make_report(attempt, prepared, run, rejected, base=base, tuned=tuned, step=published_step)
+        report = report.model_copy(update={"samples": _samples(prepared, loop.baseline_answers, given)})
+        upload_report(attempt, store, report, loop)
+    attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
+
+
+def publish_model(
+    attempt: Attempt, prepared: Prepared, store: ObjectStore, *, step: int, metrics: Mapping[str, float]
+) -> None:
+    """Export, reserve a version, upload and verify."""
+    config, directory = attempt.config, attempt.scratch / "export"
+    export_model(prepared.model, config, directory)
+    card = model_card(config, metrics=metrics, datasets=prepared.datasets, base_digest=prepared.model_digest)
+    (directory / "README.md").write_text(card, "utf-8")
+    if prepared.model.labels:
+        (directory / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
+    origin = ModelOrigin(
+        base_model_digest=prepared.model_digest,
+        datasets=prepared.datasets,
+        metrics=dict(metrics),
+        step=step,
+        format=export_format(config),
+    )
+    attempt.published = publish(
+        directory, store=store, config=config, reserve=lambda taken: _reserve(attempt, taken), origin=origin
+    )
+
+
+def _reserve(attempt: Attempt, taken: list[int]) -> VersionReply:
+    if attempt.version_endpoint is None:
+        raise TrainerError(
+            TrainerReason.TRAINER_ERROR, "TRIMTAB_VERSION_URL is not set: there is nobody to reserve a version."
+        )
+    return reserve_version(attempt.version_endpoint, attempt=attempt.config.attempt, taken=taken)
+
+
+def make_report(
+    attempt: Attempt,
+    prepared: Prepared,
+    run: TrainingRun,
+    rejected: Sequence[RejectedCheckpoint],
+    **results: Any,
+) -> Report:
+    """All that is known, without the samples."""
+    config, loop, task = attempt.config, run.state.loop, prepared.task
+    layout = f"packed rows, {task.attention}" if getattr(task, "attention", None) else "padded rows"
+    return Report(
+        job=config.job,
+        attempt=config.attempt,
+        task=config.task.kind,
+        objective=config.objective.kind,
+        method=config.method.kind,
+        model=config.model.uri,
+        model_digest=prepared.model_digest,
+        datasets=prepared.datasets,
+        data=[split.summary for split in prepared.splits.values() if split.examples],
+        token_lengths={name: dict(split.lengths) for name, split in prepared.splits.items()},
+        rendered_example=show(prepared.splits["train"].encoded[0], prepared.model.tokenizer),
+        steps=loop.step,
+        total_steps=run.total_steps,
+        published_step=results["step"],
+        stopped_early=loop.stopped_early,
+        resumed_from_step=attempt.reporter.report.resumed_from_step,
+        rejected=list(rejected),
+        parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),
+        trained_parameters=sum(parameter.numel() for parameter in prepared.model.trainable.values()),
+        precision=str(prepared.model.precision).removeprefix("torch."),
+        layout=layout,
+        micro_batch_size=run.micro_batch_size,
+        estimated_memory=str(prepared.memory),
+        peak_memory_bytes=peak_memory_bytes(),
+        base=results["base"],
+        tuned=results["tuned"],
+        samples=[],
+        seconds=attempt.seconds,
+        tokens_per_second=run.tokens_per_second,
+        usage=attempt.usage(),
+        warnings=attempt.warnings,
+        published=attempt.published,
+        software=software_versions(),
+        history=loop.history,
+    )
+
+
+def upload_report(attempt: Attempt, store: ObjectStore, report: Report, loop: LoopState) -> None:
+    """`loss.png`, `report.json`, `report.md`; the reader's file last."""
+    title = f"{report.job.namespace}/{report.job.name}: {report.method} of {Path(report.model).name}"
+    best = loop.best.step if loop.best else None
+    store.put(attempt.report_key("loss.png"), draw_loss_curve(loop.history, title=title, best_step=best))
+    store.put(attempt.report_key("report.json"), json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode())
+    store.put(attempt.report_key("report.md"), render_markdown(report, attempt.config).encode())
+    attempt.report_uri = store.uri(attempt.report_key("report.md"))
+
+
+def software_versions() -> dict[str, str]:
+    """What computed this."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "threads": str(torch.get_num_threads()),
+        "machine": platform.machine(),
+    }
+
+
+def _validation_metrics(loop: LoopState, step: int) -> dict[str, float]:
+    """The validation metrics at one step; the last line of it where there are several."""
+    lines = [line for line in loop.history if line["step"] == step and "eval_loss" in line]
+    return {name: value for name, value in lines[-1].items() if name.startswith("eval_")} if lines else {}
+
+
+def _samples(prepared: Prepared, base: Sequence[str], tuned: Sequence[str]) -> list[SampleAnswer]:
+    if not isinstance(prepared.encoder, TextEncoder):
+        return []
+    asked = answers.questions(held_out(prepared), prepared.encoder)
+    return [
+        SampleAnswer(prompt=question.prompt, reference=question.reference, base=before, tuned=after)
+        for question, before, after in zip(asked, base, tuned, strict=False)
+    ]

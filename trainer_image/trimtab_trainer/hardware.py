@@ -1,0 +1,74 @@
+"""The device of this process, and the arithmetic that pays on it."""
+
+import math
+import time
+
+import torch
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.spec import Distribution
+from trimtab_trainer.errors import TrainerError
+
+FASTER_BY = 1.3
+"""bfloat16 must beat float32 by this factor in a trial multiplication before a CPU run uses it."""
+
+
+def choose_device(distribution: Distribution, *, local_rank: int) -> torch.device:
+    """The accelerator of this process, or the CPU where the job asks for none.
+
+    Raises:
+        TrainerError: ConfigInvalid where accelerators are asked for and none is visible.
+    """
+    if distribution.accelerators_per_node == 0:
+        return torch.device("cpu")
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if visible <= local_rank:
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID,
+            f"`distribution.acceleratorsPerNode: {distribution.accelerators_per_node}` needs as many accelerators in the pod; "
+            f"PyTorch {torch.__version__} sees {visible}. Use a profile with an accelerator and a CUDA image, or set 0.",
+        )
+    return torch.device("cuda", local_rank)
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products. `auto` measures on CPUs: with AMX bfloat16 is several times faster, without it slower.
+
+    Raises:
+        TrainerError: ConfigInvalid for bfloat16 on an accelerator without it.
+    """
+    if wanted == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        has_it = torch.cuda.is_bf16_supported()
+        if wanted == "bfloat16" and not has_it:
+            raise TrainerError(
+                TrainerReason.CONFIG_INVALID,
+                f"`precision: bfloat16` needs an accelerator that has it; {torch.cuda.get_device_name(device)} does not. Use auto.",
+            )
+        return torch.bfloat16 if has_it else torch.float32
+    if wanted == "bfloat16":
+        return torch.bfloat16
+    return torch.bfloat16 if has_bfloat16_units() and bfloat16_is_faster() else torch.float32
+
+
+def has_bfloat16_units() -> bool:
+    """The CPU has instructions for bfloat16 products (AVX512_BF16 or AMX)."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def bfloat16_is_faster() -> bool:
+    """Whether this PyTorch build makes use of them, by a trial of a few milliseconds."""
+    return FASTER_BY * _product_seconds(torch.bfloat16) < _product_seconds(torch.float32)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Best of eight products of the size of a small model's layer: others share the machine."""
+    left, right = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+    best = math.inf
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        best = min(best, time.perf_counter() - start)
+    return best

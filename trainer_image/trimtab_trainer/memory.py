@@ -1,0 +1,123 @@
+"""How much memory a run will need, from sizes alone; and the micro batch size that fits."""
+
+from dataclasses import dataclass
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.cross_entropy import CHUNK_LOGITS
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.model_facts import ModelFacts
+
+GIB = 2**30
+RUNTIME_BYTES = int(1.2 * GIB)
+"""Python, torch and transformers before any weight; measured as 1.0 to 1.1 GiB."""
+USABLE = 0.95
+"""Share of the limit that the estimate may reach."""
+TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 16384}
+"""Where more tokens per forward pass no longer help; measured on CPUs with SmolLM2-135M."""
+SINGLE_BUFFER_BYTES = 2 * GIB
+"""Checkpoint states beyond this are copied into one buffer instead of two."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Peak memory by what it is for, in bytes."""
+
+    parameters: int
+    trained_parameters: int
+    weights: int
+    training_state: int
+    """Gradients, optimizer moments, best weights, checkpoint buffers."""
+    activations: int
+    runtime: int = RUNTIME_BYTES
+
+    @property
+    def total(self) -> int:
+        """All of it at once."""
+        return self.weights + self.training_state + self.activations + self.runtime
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total / GIB:.1f} GiB ({self.parameters / 1e6:.0f} M weights {self.weights / GIB:.1f}, gradients, optimizer and "
+            f"checkpoint buffers of {self.trained_parameters / 1e6:.1f} M trained weights {self.training_state / GIB:.1f}, "
+            f"activations {self.activations / GIB:.1f}, runtime {self.runtime / GIB:.1f})"
+        )
+
+
+def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_per_value: int) -> MemoryEstimate:
+    """Peak memory of one process with `tokens` tokens in a micro batch."""
+    trained = trained_parameters(config, facts)
+    is_full = config.method.full is not None
+    weights = 4 * trained + bytes_per_value * (0 if is_full else facts.parameters)
+    checkpoint = 4 * trained * 4  # weights, two moments, best weights
+    buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
+    # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
+    # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
+    kept_layers = 1 if config.method.head_only is not None else facts.layers
+    per_token = kept_layers * (12 * facts.width + 5 * facts.inner_width)
+    return MemoryEstimate(
+        parameters=facts.parameters,
+        trained_parameters=trained,
+        weights=weights,
+        training_state=4 * trained * 4 + buffers * checkpoint,
+        activations=bytes_per_value * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
+    )
+
+
+def trained_parameters(config: RunConfig, facts: ModelFacts) -> int:
+    """How many weights move."""
+    if config.method.lora is not None:
+        targets = config.method.lora.target_modules
+        chosen = [shape for name, shape in facts.linear_layers.items() if is_target(name, targets)]
+        return config.method.lora.r * sum(sum(shape) for shape in chosen)
+    if config.method.head_only is not None:
+        return facts.head_size if config.task.causal_language_modeling is not None else facts.width
+    return facts.parameters
+
+
+def is_target(module: str, targets: list[str]) -> bool:
+    """Whether peft puts an adapter on a module: the name, or its end after a dot."""
+    return targets == ["all-linear"] or any(module == target or module.endswith("." + target) for target in targets)
+
+
+def choose_micro_batch_size(
+    config: RunConfig, facts: ModelFacts, *, share: int, device_type: str, bytes_per_value: int, limit: int | None
+) -> tuple[int, MemoryEstimate]:
+    """Rows per forward pass: what the user gave, else as many as help and fit.
+
+    `share` is how many rows of a global batch one process works on; `limit` how many bytes it may use, if that is known.
+
+    Raises:
+        TrainerError: WillNotFit with the numbers and what to change.
+    """
+    length = config.data.max_sequence_length
+    given = config.training.micro_batch_size or _by_accumulation(config, share)
+    wanted = given or max(1, min(share, TOKENS_PER_MICRO_BATCH[device_type] // length))
+    sizes = [wanted] if given else [size for size in range(wanted, 0, -1) if share % size == 0]
+    for size in sizes:
+        estimate = estimate_memory(config, facts, tokens=size * length, bytes_per_value=bytes_per_value)
+        if limit is None or estimate.total <= USABLE * limit:
+            return size, estimate
+    raise TrainerError(
+        TrainerReason.WILL_NOT_FIT,
+        f"Training needs about {estimate} with {size} x {length} tokens in a micro batch, and the pod may use "
+        f"{(limit or 0) / GIB:.1f} GiB. {_remedy(config, facts, size, bytes_per_value, limit or 0)}",
+    )
+
+
+def _by_accumulation(config: RunConfig, share: int) -> int | None:
+    steps = config.training.gradient_accumulation_steps
+    return None if steps is None else max(1, share // steps)
+
+
+def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: int, limit: int) -> str:
+    changes = []
+    if size > 1:
+        changes.append(f"a smaller `training.microBatchSize` than {size}")
+    if config.method.full is not None:
+        changes.append("`method.lora` instead of `full`")
+    smallest = estimate_memory(config, facts, tokens=config.data.max_sequence_length, bytes_per_value=bytes_per_value)
+    if smallest.total - smallest.activations <= USABLE * limit:
+        changes.append(f"a smaller `data.maxSequenceLength` than {config.data.max_sequence_length}")
+    changes.append(f"a profile with at least {smallest.total / USABLE / GIB:.1f} GiB of memory")
+    return f"Choose {' or '.join(changes)}."

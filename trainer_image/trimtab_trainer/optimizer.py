@@ -1,0 +1,111 @@
+"""AdamW in decay groups, the learning-rate schedule, and the optimizer's state as plain tensors."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor, nn
+
+from trimtab_trainer.contract.base import Document
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.spec import LearningRateSchedule, Training
+from trimtab_trainer.errors import TrainerError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class ExtraArguments(Document):
+    """What `training.extraArguments` may hold."""
+
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    log_every_steps: int | None = Field(default=None, ge=1)
+    """Steps between two lines of `metrics.jsonl`."""
+
+
+def parse_extra_arguments(training: Training) -> ExtraArguments:
+    """Check the escape hatch.
+
+    Raises:
+        TrainerError: ConfigInvalid naming the argument and the known ones.
+    """
+    try:
+        return ExtraArguments.model_validate(training.extra_arguments)
+    except ValidationError as error:
+        known = ", ".join(ExtraArguments.model_json_schema()["properties"])
+        what = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID, f"`training.extraArguments` is wrong ({what}). Known arguments: {known}."
+        ) from error
+
+
+def make_optimizer(trainable: Mapping[str, nn.Parameter], training: Training) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101); biases and norms do not decay. All state exists at once."""
+    extra = parse_extra_arguments(training)
+    decaying = [value for value in trainable.values() if value.ndim > 1]
+    others = [value for value in trainable.values() if value.ndim <= 1]
+    groups = [{"params": decaying, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=training.learning_rate,
+        betas=(extra.adam_beta1, extra.adam_beta2),
+        eps=extra.adam_epsilon,
+        fused=True,  # one pass over each tensor; on CPUs too
+    )
+    for parameter in trainable.values():
+        moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
+        # The fused kernel wants its step counter beside the parameter.
+        optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
+    return optimizer
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, trainable: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The moments by name: `exp_avg/<parameter>`, `exp_avg_sq/<parameter>`. The step counter is the loop's."""
+    return {
+        f"{moment}/{name}": optimizer.state[parameter][moment]
+        for name, parameter in trainable.items()
+        for moment in MOMENTS
+    }
+
+
+@torch.no_grad()
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, trainable: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], *, step: int
+) -> None:
+    """Set the moments and the step counter."""
+    for name, parameter in trainable.items():
+        state = optimizer.state[parameter]
+        state["step"].fill_(step)
+        for moment in MOMENTS:
+            state[moment].copy_(tensors[f"{moment}/{name}"])
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """For the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def learning_rate(step: int, *, total_steps: int, training: Training) -> float:
+    """The rate of optimizer step `step` (the first is 0).
+
+    `warmup` steps rise on a line that would meet 0 one step before the first and the peak one step after the last, so
+    that no step is wasted at 0; then the schedule falls towards 0, which it would meet one step after the last.
+    """
+    schedule = training.schedule
+    warmup = round(_warmup_ratio(schedule) * total_steps)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / (warmup + 1)
+    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    if schedule.cosine is not None:
+        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule.linear is not None:
+        return training.learning_rate * (1 - progress)
+    return training.learning_rate
+
+
+def _warmup_ratio(schedule: LearningRateSchedule) -> float:
+    chosen = schedule.cosine or schedule.linear or schedule.constant
+    return chosen.warmup_ratio if chosen else 0.0

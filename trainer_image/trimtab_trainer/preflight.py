@@ -1,0 +1,84 @@
+"""What can be known to be wrong before anything expensive happens."""
+
+from trimtab_trainer.classification import SequenceClassification
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.language_modeling import LanguageModeling
+from trimtab_trainer.memory import is_target
+from trimtab_trainer.model_facts import ModelFacts
+from trimtab_trainer.optimizer import parse_extra_arguments
+
+SHOWN_MODULES = 20
+
+
+def check_config(config: RunConfig, *, world_size: int) -> None:
+    """Fields that contradict each other.
+
+    Raises:
+        TrainerError: ConfigInvalid naming the fields.
+    """
+    training = config.training
+    if training.epochs is not None and training.max_steps is not None:
+        raise _invalid("`training.epochs` and `training.maxSteps` exclude each other; set one.")
+    if config.data.validation and config.data.validation_fraction is not None:
+        raise _invalid("`data.validation` and `data.validationFraction` exclude each other; set one.")
+    check_batch_sizes(config, world_size=world_size)
+    check_metrics(config)
+    parse_extra_arguments(training)
+
+
+def check_batch_sizes(config: RunConfig, *, world_size: int) -> None:
+    """GlobalBatchSize = microBatchSize x gradientAccumulationSteps x processes, where they are given."""
+    training = config.training
+    whole, micro, steps = training.global_batch_size, training.micro_batch_size, training.gradient_accumulation_steps
+    given = (micro or 1) * (steps or 1) * world_size
+    if (micro or steps) and (whole % given or (micro and steps and whole != given)):
+        raise _invalid(
+            f"`training.globalBatchSize: {whole}` must be microBatchSize ({micro or 'not given'}) x gradientAccumulationSteps "
+            f"({steps or 'not given'}) x {world_size} processes. Leave two of them out, and they follow."
+        )
+    if whole < world_size:
+        raise _invalid(f"`training.globalBatchSize: {whole}` must be at least the number of processes, {world_size}.")
+
+
+def check_metrics(config: RunConfig) -> None:
+    """Early stopping and selection need validation data and a metric that the task measures."""
+    training = config.training
+    is_classification = config.task.sequence_classification is not None
+    known = [
+        f"eval_{name}" for name in (SequenceClassification if is_classification else LanguageModeling).metric_names
+    ]
+    has_validation = bool(config.data.validation) or config.data.validation_fraction is not None
+    for field, settings in (("earlyStopping", training.early_stopping), ("selectBestBy", training.select_best_by)):
+        if settings is None:
+            continue
+        if not has_validation:
+            raise _invalid(f"`training.{field}` needs `data.validation` or `data.validationFraction`.")
+        if settings.metric not in known:
+            raise _invalid(
+                f"`training.{field}.metric: {settings.metric}` is not measured; must be one of: {', '.join(known)}."
+            )
+
+
+def check_target_modules(config: RunConfig, facts: ModelFacts) -> None:
+    """Every name in targetModules must match a layer of this model.
+
+    Raises:
+        TrainerError: ConfigInvalid listing the names that exist.
+    """
+    if config.method.lora is None or config.method.lora.target_modules == ["all-linear"]:
+        return
+    layers = facts.linear_layers
+    for target in config.method.lora.target_modules:
+        if target == "all-linear":
+            raise _invalid("`method.lora.targetModules` must be either [all-linear] or module names.")
+        if not any(is_target(name, [target]) for name in layers):
+            names = sorted({name.rpartition(".")[2] for name in layers})[:SHOWN_MODULES]
+            raise _invalid(
+                f"`method.lora.targetModules: {target}` matches no layer of this model. It has: {', '.join(names)}."
+            )
+
+
+def _invalid(message: str) -> TrainerError:
+    return TrainerError(TrainerReason.CONFIG_INVALID, message)

@@ -1,0 +1,225 @@
+"""One attempt, from RunConfig to published model. Reads top to bottom."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from trimtab_trainer import logs
+from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_latest
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
+from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.finish import finish, measure_test, sample_answers
+from trimtab_trainer.hardware import choose_device
+from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
+from trimtab_trainer.optimizer import make_optimizer
+from trimtab_trainer.preflight import check_config
+from trimtab_trainer.prepare import Prepared, prepare_run
+from trimtab_trainer.probe import probe_store
+from trimtab_trainer.progress import MetricsUploader
+from trimtab_trainer.quota import thread_count
+from trimtab_trainer.state import LoopState, RunState
+from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.train import TrainingRun, save_checkpoint, train
+
+ERROR_PATIENCE_SECONDS = 60.0
+"""How long a failing attempt waits for a checkpoint that is still on its way."""
+
+
+@dataclass
+class Resumption:
+    """What an earlier attempt left; empty for the first one."""
+
+    document: Mapping[str, Any] = field(default_factory=dict)
+    loaded: LoadedCheckpoint | None = None
+    """On the main process only."""
+    rejected: list[RejectedCheckpoint] = field(default_factory=list)
+
+
+def run_attempt(attempt: Attempt) -> None:
+    """Train, publish and report.
+
+    Raises:
+        TrainerError: with the reason that the operator acts on.
+        Interruption: SIGTERM; what was worth saving is committed.
+    """
+    config, world = attempt.config, attempt.world
+    torch.set_num_threads(thread_count())
+    transformers_logging.disable_progress_bar()
+    check_config(config, world_size=world.world_size)
+    device = choose_device(config.distribution, local_rank=world.local_rank)
+    attempt.enter("Preparing")
+    with process_group(world, device), ObjectStore.open(config.store) as store:
+        if config.store.probe and world.is_main:
+            attempt.reporter.update(store_probe=probe_store(store, config))
+        with attempt.timed("looking for checkpoints"):
+            resumption = find_checkpoint(attempt, store, device)
+        prepared = prepare_run(attempt, store, device, precision=str(resumption.document.get("precision", "")))
+        state = restore_state(attempt, prepared, resumption)
+        if not world.is_main:
+            follow(attempt, prepared, state)
+            return
+        writer = CheckpointWriter(
+            store, config, parent=resumption.loaded, rejected=resumption.rejected, world_size=world.world_size
+        )
+        attempt.reporter.committed = lambda: writer.committed
+        lead(attempt, prepared, state, store=store, writer=writer, rejected=resumption.rejected)
+
+
+def find_checkpoint(attempt: Attempt, store: ObjectStore, device: torch.device) -> Resumption:
+    """The newest checkpoint that verifies; rank 0 looks, all get its document."""
+    loaded, rejected = load_latest(store, attempt.config) if attempt.world.is_main else (None, [])
+    for one in rejected:
+        logs.warning("checkpoint_rejected", step=one.step, attempt=one.attempt, why=one.why)
+        attempt.warn(f"The checkpoint of step {one.step} (attempt {one.attempt}) was refused: {one.why}")
+    document = json.loads(bytes_from_main(json.dumps(loaded.document if loaded else {}).encode(), device))
+    step = loaded.step if loaded else None
+    attempt.step = step or 0
+    attempt.reporter.update(resumed_from_step=step, rejected=list(rejected))
+    if loaded:
+        logs.fact("resuming", step=loaded.step, attempt=loaded.attempt)
+    return Resumption(document, loaded, list(rejected))
+
+
+def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) -> RunState:
+    """A fresh state, or exactly the one that was saved."""
+    optimizer = make_optimizer(prepared.model.trainable, attempt.config.training)
+    loop = LoopState(precision=str(prepared.model.precision).removeprefix("torch."))
+    state = RunState(loop, prepared.model, optimizer)
+    if resumption.document:
+        tensors = _shared_tensors(resumption.loaded, prepared.model.device)
+        state.restore(resumption.document, tensors)
+    return state
+
+
+def _shared_tensors(loaded: LoadedCheckpoint | None, device: torch.device) -> Mapping[str, Tensor]:
+    """Rank 0's tensors on every rank."""
+    mine = dict(loaded.tensors) if loaded else {}
+    header = {name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in mine.items()}
+    shapes = json.loads(bytes_from_main(json.dumps(header, sort_keys=True).encode(), device))
+    return {
+        name: from_main(
+            mine[name].to(device) if name in mine else torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+        )
+        for name, (dtype, shape) in shapes.items()
+    }
+
+
+def lead(
+    attempt: Attempt,
+    prepared: Prepared,
+    state: RunState,
+    *,
+    store: ObjectStore,
+    writer: CheckpointWriter,
+    rejected: list[RejectedCheckpoint],
+) -> None:
+    """The main process: train, save, publish, report."""
+    uploader = MetricsUploader(lambda content: store.put(attempt.report_key("metrics.jsonl"), content))
+    run = make_run(attempt, prepared, state)
+
+    def save() -> None:
+        metrics = {
+            name: value for line in state.loop.history if line["step"] == run.step for name, value in line.items()
+        }
+        attempt.stall_seconds += writer.save(state.tensors(), state.loop.to_document(), step=run.step, metrics=metrics)
+        uploader.upload(state.loop.history)
+
+    run.save = save
+    try:
+        train_or_save(attempt, prepared, run)
+        finish(attempt, prepared, run, store, rejected)
+        uploader.upload(state.loop.history, wait=True)
+        writer.finish()
+    except Interruption:
+        writer.wait(max(attempt.config.termination_grace_seconds - 2 * MARGIN_SECONDS, 1.0))
+        uploader.upload(state.loop.history, wait=True)
+        raise
+    except TrainerError as error:
+        if error.reason is not TrainerReason.INTERRUPTED:  # a newer attempt has taken over: write nothing more
+            writer.wait(ERROR_PATIENCE_SECONDS)
+            uploader.upload(state.loop.history, wait=True)
+        raise
+    finally:
+        writer.close()
+
+
+def follow(attempt: Attempt, prepared: Prepared, state: RunState) -> None:
+    """Every other process: the same steps and measurements, nothing written."""
+    run = make_run(attempt, prepared, state)
+    train_or_save(attempt, prepared, run)
+    state.load_best()
+    measure_test(attempt, prepared)
+
+
+def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> None:
+    """Measure the base model, then train; at SIGTERM or when a peer is lost, save the last finished step."""
+    loop = run.state.loop
+    if loop.step == 0 and not loop.baseline:
+        with attempt.timed("measuring the base model"):
+            loop.baseline = measure_test(attempt, prepared)
+            loop.baseline_answers = sample_answers(attempt, prepared) if attempt.world.is_main else []
+    attempt.enter("Training")
+    report_progress(attempt, run)
+    with attempt.timed("training"), attempt.stop.finish_first():
+        try:
+            train(run)
+        except Interruption:
+            save_checkpoint(run)
+            raise
+        except TrainerError as error:
+            if error.reason is TrainerReason.PEER_LOST:
+                save_checkpoint(run)
+            raise
+
+
+def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingRun:
+    """The loop's view of things."""
+    validation = prepared.splits["validation"]
+    return TrainingRun(
+        config=attempt.config,
+        model=prepared.model,
+        task=prepared.task,
+        train=prepared.splits["train"],
+        validation=validation if validation.encoded else None,
+        plan=prepared.plan,
+        micro_batch_size=prepared.micro_batch_size,
+        total_steps=prepared.total_steps,
+        state=state,
+        save=lambda: None,
+        stop=lambda: attempt.stop.requested,
+        report=lambda run: report_progress(attempt, run),
+        world=attempt.world,
+        saved_step=state.loop.step,
+        saved_at=time.monotonic(),
+    )
+
+
+def report_progress(attempt: Attempt, run: TrainingRun) -> None:
+    """The loop's numbers as the status shows them."""
+    history = run.state.loop.history
+    newest: dict[str, float] = {}
+    for line in history[-20:]:
+        newest |= line
+    attempt.stepping_seconds = run.stepping_seconds
+    per_step = run.stepping_seconds / run.stepped if run.stepped else None
+    progress = Progress(
+        step=run.step,
+        total_steps=run.total_steps,
+        epoch=round(run.epoch, 3),
+        percent=min(100, 100 * run.step // run.total_steps),
+        eta_seconds=None if per_step is None else round(per_step * (run.total_steps - run.step)),
+        tokens_per_second=None if run.tokens_per_second is None else round(run.tokens_per_second, 1),
+        loss=newest.get("loss"),
+    )
+    attempt.note_progress(
+        progress, {name: value for name, value in newest.items() if name not in {"step", "epoch", "tokens"}}
+    )

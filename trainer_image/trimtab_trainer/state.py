@@ -1,0 +1,104 @@
+"""Everything the loop remembers between two steps: what a checkpoint holds besides tensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.optimizer import load_optimizer, optimizer_tensors
+
+
+class Best(BaseModel):
+    """The best evaluation so far."""
+
+    step: int
+    value: float
+
+
+class LoopState(BaseModel):
+    """Counters, history and decisions so far. Random numbers need none: they follow from (seed, step, rank)."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=False)
+
+    step: int = 0
+    """Optimizer steps done."""
+    evaluated_step: int = -1
+    """The newest step that was evaluated; -1: not even the base model."""
+    tokens: int = 0
+    """Tokens read, without padding."""
+    targets: int = 0
+    """Tokens (or examples) that carried loss."""
+    examples: int = 0
+    window_loss: float = 0.0
+    """Sum of losses since the last line of `metrics.jsonl`."""
+    window_targets: int = 0
+    history: list[dict[str, float]] = Field(default_factory=list)
+    """The lines of `metrics.jsonl`."""
+    best: Best | None = None
+    """By `selectBestBy`."""
+    stopping_best: float | None = None
+    """The best value of the early-stopping metric."""
+    evaluations_without_improvement: int = 0
+    stopped_early: bool = False
+    baseline: dict[str, float] = Field(default_factory=dict)
+    """Metrics of the test split before the first step."""
+    baseline_answers: list[str] = Field(default_factory=list)
+    """What the base model answered to the first test prompts."""
+    precision: str = ""
+    """What `precision: auto` chose at the first attempt; later ones must compute the same."""
+    training_seconds: float = 0.0
+    """Spent in steps, over all attempts."""
+
+    def to_document(self) -> dict[str, Any]:
+        """JSON; floats survive exactly."""
+        return self.model_dump(mode="json")
+
+
+@dataclass
+class RunState:
+    """The whole state of a run: the loop's memory, the weights that move, the optimizer, the best weights."""
+
+    loop: LoopState
+    model: TrainableModel
+    optimizer: Any
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Trained weights at `loop.best.step`; empty without selection."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint stores, by reference: the writer copies before training goes on.
+
+        The best weights are left out while they are the current ones.
+        """
+        trainable: Mapping[str, nn.Parameter] = self.model.trainable
+        weights = {f"weights/{name}": parameter.detach() for name, parameter in trainable.items()}
+        moments = optimizer_tensors(self.optimizer, trainable)
+        is_current = self.loop.best is not None and self.loop.best.step == self.loop.step
+        best = {} if is_current else {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
+        return {**weights, **moments, **best}
+
+    def restore(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Become the state that `tensors` and `to_document` described."""
+        self.loop = LoopState.model_validate_json(json.dumps(document))
+        self.model.load_trainable({name: tensors[f"weights/{name}"] for name in self.model.trainable})
+        load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.step)
+        if self.loop.best is not None:
+            if self.loop.best.step == self.loop.step:
+                self.keep_best()
+            else:
+                device = self.model.device
+                self.best_weights = {name: tensors[f"best/{name}"].to(device) for name in self.model.trainable}
+
+    def keep_best(self) -> None:
+        """The current weights are the best ones."""
+        self.best_weights = self.model.copy_of_trainable()
+
+    def load_best(self) -> int:
+        """Put the best weights into the model, if there was a selection; the step they are from."""
+        if self.loop.best is not None and self.best_weights:
+            self.model.load_trainable(self.best_weights)
+            return self.loop.best.step
+        return self.loop.step

@@ -1,0 +1,296 @@
+"""The training loop, readable top to bottom."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from trimtab_trainer import logs
+from trimtab_trainer.batches import BatchPlan, Row, micro_batches, share_of_rank
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.data import Split
+from trimtab_trainer.distributed import sum_gradients, sum_over_ranks
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.evaluate import evaluate
+from trimtab_trainer.interruption import Interruption
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.optimizer import learning_rate, parse_extra_arguments, set_learning_rate
+from trimtab_trainer.state import Best, RunState
+from trimtab_trainer.task import Task
+from trimtab_trainer.world import World
+
+HISTORY_LINES = 2000
+"""Longer runs log every n-th step, so that the history in a checkpoint stays small."""
+
+
+@dataclass
+class TrainingRun:
+    """What the loop works with."""
+
+    config: RunConfig
+    model: TrainableModel
+    task: Task
+    train: Split
+    validation: Split | None
+    plan: BatchPlan
+    micro_batch_size: int
+    total_steps: int
+    state: RunState
+    save: Callable[[], None]
+    """Hand the state to the checkpoint writer; only the main process does."""
+    stop: Callable[[], bool]
+    """SIGTERM has come."""
+    report: Callable[["TrainingRun"], None]
+    """Tell the operator how far the run is."""
+    world: World = field(default_factory=World)
+    saved_step: int = -1
+    saved_at: float = field(default_factory=time.monotonic)
+    tokens_per_second: float | None = None
+    stepping_seconds: float = 0.0
+    """Spent in steps by this attempt."""
+    stepped: int = 0
+    """Steps done by this attempt."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.state.loop.step
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training split so far."""
+        return self.step / self.plan.steps_per_epoch
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing is left to train."""
+        return self.step >= self.total_steps or self.state.loop.stopped_early
+
+    def micro_batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        """What goes through the model at once: the rows the user asked for, or as many tokens as were found to fit."""
+        return micro_batches(
+            rows,
+            size=self.config.training.micro_batch_size
+            or (self.config.training.gradient_accumulation_steps and self.micro_batch_size),
+            tokens=self.tokens_per_batch,
+            length=lambda row: sum(self.train.encoded[index].length for index in row),
+        )
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Upper limit of tokens in a forward pass."""
+        return self.micro_batch_size * self.config.data.max_sequence_length
+
+    def is_evaluation_due(self) -> bool:
+        """At the start (the base model), every n steps, and at the end."""
+        if self.validation is None or self.state.loop.evaluated_step == self.step:
+            return False
+        every = (
+            self.config.training.evaluate_every_steps
+            or self.config.checkpoints.every_steps
+            or self.plan.steps_per_epoch
+        )
+        return self.step % every == 0 or self.is_finished
+
+    def is_checkpoint_due(self) -> bool:
+        """By steps or by time, whichever comes first, and at the end."""
+        if self.step in {0, self.saved_step}:
+            return False
+        settings = self.config.checkpoints
+        by_steps = settings.every_steps is not None and self.step % settings.every_steps == 0
+        by_time = settings.every_seconds is not None and time.monotonic() - self.saved_at >= settings.every_seconds
+        return by_steps or by_time or self.is_finished
+
+
+def train(run: TrainingRun) -> None:
+    """Train until the last step or an early stop.
+
+    Raises:
+        Interruption: some rank got SIGTERM; the state is that of the last finished step, ready to be saved.
+        TrainerError: LossDiverged, or PeerLost.
+    """
+    run.model.module.train()
+    while True:
+        if run.is_evaluation_due():
+            evaluate_and_select(run)
+        if run.is_checkpoint_due():
+            save_checkpoint(run)
+        if run.is_finished:
+            return
+        train_one_step(run)
+        run.report(run)
+
+
+def train_one_step(run: TrainingRun) -> None:
+    """One optimizer step over one global batch, in micro batches, on all ranks."""
+    started = time.perf_counter()
+    loop, device = run.state.loop, run.model.device
+    batch = run.plan.global_batch(run.step)
+    targets = sum(run.task.targets(example) for example in examples_of(run.train, batch))
+    loss_sum = torch.zeros((), device=device)
+    mine = share_of_rank(batch, rank=run.world.rank, world_size=run.world.world_size)
+    for number, rows in enumerate(run.micro_batches(mine)):
+        if run.stop():
+            break
+        seed_dropout(run, number)
+        loss = run.task.loss(run.model, run.task.collate(examples_of(run.train, rows)))
+        (loss / targets).backward()  # the mean over ALL targets of the global batch, however it is cut up
+        loss_sum += loss.detach()
+    total_loss, stops = sum_over_ranks([float(loss_sum), float(run.stop())], device)
+    if stops:  # half a batch is no step: the next attempt takes this one again
+        run.state.optimizer.zero_grad()
+        raise Interruption("SIGTERM during a step")
+    rate = learning_rate(run.step, total_steps=run.total_steps, training=run.config.training)
+    norm = update_weights(run, rate, loss=total_loss / targets)
+    loop.step += 1
+    loop.window_loss += total_loss
+    loop.window_targets += targets
+    loop.targets += targets
+    count(run, batch, seconds=time.perf_counter() - started)
+    if is_log_due(run):
+        log_step(run, rate=rate, norm=norm)
+
+
+def update_weights(run: TrainingRun, rate: float, *, loss: float) -> float:
+    """Sum, check and clip the gradients, and move the weights; the gradients' norm before clipping.
+
+    Raises:
+        TrainerError: LossDiverged where loss or gradients are not finite; the weights are still those before the step.
+    """
+    parameters = list(run.model.trainable.values())
+    sum_gradients(parameters)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.training.max_gradient_norm))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainerError(
+            TrainerReason.LOSS_DIVERGED,
+            f"Step {run.step + 1} has loss {loss:g} and gradient norm {norm:g} at learning rate {rate:.3g} "
+            f"({last_losses(run)}). Lower `training.learningRate`, lengthen the warm-up, or look at the data around this step.",
+        )
+    set_learning_rate(run.state.optimizer, rate)
+    run.state.optimizer.step()
+    run.state.optimizer.zero_grad(set_to_none=False)
+    return norm
+
+
+def seed_dropout(run: TrainingRun, micro_batch: int) -> None:
+    """Everything random in a forward pass follows from where it stands, not from what ran before: resumes are exact."""
+    place = f"{run.config.training.seed}/{run.step}/{run.world.rank}/{micro_batch}"
+    torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "big") >> 1)
+
+
+def examples_of(split: Split, rows: Sequence[Row]) -> list[Any]:
+    """The examples of some rows."""
+    return [split.encoded[index] for row in rows for index in row]
+
+
+def count(run: TrainingRun, batch: Sequence[Row], *, seconds: float) -> None:
+    """Tokens, examples and time of a finished step."""
+    loop = run.state.loop
+    tokens = sum(example.length for example in examples_of(run.train, batch))
+    loop.tokens += tokens
+    loop.examples += sum(len(row) for row in batch)
+    loop.training_seconds += seconds
+    run.stepping_seconds += seconds
+    run.stepped += 1
+    speed = tokens / seconds
+    run.tokens_per_second = speed if run.tokens_per_second is None else 0.8 * run.tokens_per_second + 0.2 * speed
+
+
+def is_log_due(run: TrainingRun) -> bool:
+    """Every step in short runs."""
+    every = parse_extra_arguments(run.config.training).log_every_steps or max(1, run.total_steps // HISTORY_LINES)
+    return run.step % every == 0 or run.step == run.total_steps
+
+
+def log_step(run: TrainingRun, *, rate: float, norm: float) -> None:
+    """One line of `metrics.jsonl`: the mean loss per target since the line before."""
+    loop = run.state.loop
+    values: dict[str, float] = {
+        "step": run.step,
+        "epoch": round(run.epoch, 6),
+        "loss": loop.window_loss / loop.window_targets,
+        "learning_rate": rate,
+        "gradient_norm": norm,
+        "tokens": loop.tokens,
+        "tokens_per_second": round(run.tokens_per_second or 0.0, 1),
+    }
+    loop.history.append(values)
+    loop.window_loss, loop.window_targets = 0.0, 0
+    if run.world.is_main:
+        logs.fact("step", total=run.total_steps, **values)
+
+
+def evaluate_and_select(run: TrainingRun) -> None:
+    """Measure the validation split; keep the weights if they are the best so far; stop if they stopped improving."""
+    if run.validation is None:
+        return
+    found = evaluate(
+        run.model, run.task, run.validation, world=run.world, tokens_per_batch=run.tokens_per_batch, stop=run.stop
+    )
+    loop = run.state.loop
+    metrics = {f"eval_{name}": value for name, value in found.items()}
+    if not all(math.isfinite(value) for value in metrics.values()):
+        raise TrainerError(
+            TrainerReason.LOSS_DIVERGED,
+            f"The validation loss at step {run.step} is {metrics['eval_loss']:g} ({last_losses(run)}). "
+            "Lower `training.learningRate` or lengthen the warm-up.",
+        )
+    loop.evaluated_step = run.step
+    loop.history.append({"step": run.step, "epoch": round(run.epoch, 6), **metrics})
+    if run.world.is_main:
+        logs.fact("evaluation", step=run.step, **metrics)
+    if run.step > 0:  # an untrained model is never "the best one"
+        select_best(run, metrics)
+        stop_early(run, metrics)
+    run.report(run)
+
+
+def select_best(run: TrainingRun, metrics: dict[str, float]) -> None:
+    """Keep these weights if they are better than all before."""
+    chosen = run.config.training.select_best_by
+    name, is_minimised = (chosen.metric, chosen.mode == "min") if chosen else ("eval_loss", True)
+    best = run.state.loop.best
+    if best is None or is_better(metrics[name], best.value, is_minimised=is_minimised):
+        run.state.loop.best = Best(step=run.step, value=metrics[name])
+        run.state.keep_best()
+
+
+def stop_early(run: TrainingRun, metrics: dict[str, float]) -> None:
+    """Count evaluations without improvement."""
+    settings, loop = run.config.training.early_stopping, run.state.loop
+    if settings is None:
+        return
+    value = metrics[settings.metric]
+    is_minimised = settings.metric.endswith(("loss", "perplexity"))
+    if loop.stopping_best is None or is_better(value, loop.stopping_best, is_minimised=is_minimised):
+        loop.stopping_best, loop.evaluations_without_improvement = value, 0
+        return
+    loop.evaluations_without_improvement += 1
+    if loop.evaluations_without_improvement >= settings.patience and run.step < run.total_steps:
+        loop.stopped_early = True
+        logs.fact("stopped_early", step=run.step, metric=settings.metric, best=loop.stopping_best)
+
+
+def is_better(value: float, than: float, *, is_minimised: bool) -> bool:
+    """Strictly."""
+    return value < than if is_minimised else value > than
+
+
+def save_checkpoint(run: TrainingRun) -> None:
+    """Hand the state over, unless this step is saved already; only the main process writes, all hold the same state."""
+    if run.step in {0, run.saved_step}:
+        return
+    if run.world.is_main:
+        run.save()
+    run.saved_step, run.saved_at = run.step, time.monotonic()
+
+
+def last_losses(run: TrainingRun) -> str:
+    """For messages: `loss was 2.1, 2.3, 9.7`."""
+    losses = [line["loss"] for line in run.state.loop.history if "loss" in line][-3:]
+    return f"the losses before were {', '.join(f'{loss:.4g}' for loss in losses)}" if losses else "at the very start"
