@@ -30,7 +30,8 @@ class Fault:
 
     Kinds: `error` answers with `status` and `code` and does not forward; `loseReply` forwards and then closes the connection;
     `truncate` forwards and sends half of the reply's body; `flip` inverts a bit in the middle of the reply's body;
-    `flipRequest` inverts one in the request's body before it is forwarded; `hold` forwards once `released` is set.
+    `flipRequest` inverts one in the request's body before it is forwarded; `strip` forwards without `If-None-Match`;
+    `hold` forwards once `released` is set.
     """
 
     kind: str
@@ -123,6 +124,8 @@ def serve(handler: BaseHTTPRequestHandler, proxy: FaultProxy) -> None:
         fault.released.wait(timeout=60)
     if kind == "flipRequest":
         body = flip_bit(body)
+    if kind == "strip":
+        del handler.headers["If-None-Match"]
     status, headers, answer = forward(handler, proxy, body)
     if kind == "loseReply":
         handler.close_connection = True

@@ -75,7 +75,7 @@ class SnapshotBuffer:
         """Take the state over. On a GPU this only queues copies, before whatever the stream computes next."""
         sources = [tensors[name] for name, _, _ in self.signature]
         if sources:
-            torch._foreach_copy_(self._views, sources, non_blocking=True)  # noqa: SLF001 - torch's fused copy has no public name
+            torch._foreach_copy_(self._views, sources, non_blocking=True)
         if any(source.is_cuda for source in sources):
             self._copied = torch.cuda.Event()
             self._copied.record()

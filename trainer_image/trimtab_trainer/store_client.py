@@ -4,6 +4,7 @@ import atexit
 import os
 import ssl
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
     ReadOnlyCredentials,
 )
+from botocore.loaders import create_loader
 from botocore.utils import FileWebIdentityTokenLoader
 
 from trimtab_trainer.contract import mounts
@@ -43,6 +45,7 @@ def make_client(store: Store, *, credentials: Path) -> Any:
         TrainerError: `StorageSecretMissing` when a credential file is missing, `ConfigInvalid` for a malformed endpoint.
     """
     session = botocore.session.Session()
+    session.register_component("data_loader", _service_descriptions())
     verify = _trusted_certificates(store)
     provider = (
         _WebIdentityProvider(session, store, verify)
@@ -63,6 +66,12 @@ def make_client(store: Store, *, credentials: Path) -> Any:
             TrainerReason.CONFIG_INVALID,
             f"StorageProfile '{store.profile}': `spec.endpoint` must be a URL such as https://s3.example.com; got '{store.endpoint}'.",
         ) from error
+
+
+@cache
+def _service_descriptions() -> Any:
+    # Parsing S3's description takes 0.1 s, most of what a client costs: once a process is enough.
+    return create_loader()
 
 
 def _client_config(store: Store) -> Config:

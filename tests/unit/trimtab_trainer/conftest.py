@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.object_store import (
     BUCKET,
@@ -14,6 +14,7 @@ from tests.support.object_store import (
     moto_server,
     write_credentials,
 )
+
 from trimtab_trainer.store import ObjectStore
 
 
@@ -37,17 +38,23 @@ def moto_endpoint() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture
-def s3_endpoint(moto_endpoint: str) -> Iterator[str]:
-    """A server with one empty bucket."""
+@pytest.fixture(scope="session")
+def admin(moto_endpoint: str) -> Iterator[Any]:
+    """A plain client of the server, to look at it from outside."""
     client = admin_client(moto_endpoint)
-    client.create_bucket(Bucket=BUCKET)
-    yield moto_endpoint
-    for bucket in client.list_buckets()["Buckets"]:
-        for entry in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ()):
-            client.delete_object(Bucket=bucket["Name"], Key=entry["Key"])
-        client.delete_bucket(Bucket=bucket["Name"])
+    yield client
     client.close()
+
+
+@pytest.fixture
+def s3_endpoint(moto_endpoint: str, admin: Any) -> Iterator[str]:
+    """A server with one empty bucket."""
+    admin.create_bucket(Bucket=BUCKET)
+    yield moto_endpoint
+    for bucket in admin.list_buckets()["Buckets"]:
+        for entry in admin.list_objects_v2(Bucket=bucket["Name"]).get("Contents", ()):
+            admin.delete_object(Bucket=bucket["Name"], Key=entry["Key"])
+        admin.delete_bucket(Bucket=bucket["Name"])
 
 
 @pytest.fixture

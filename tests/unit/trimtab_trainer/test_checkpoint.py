@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests.support.fault_proxy import Fault, FaultProxy, Request, flip_bit
 from tests.support.object_store import make_run_config, make_store
+
 from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_best, load_checkpoint, load_latest
 from trimtab_trainer.checkpoint_reader import read_manifests
 from trimtab_trainer.contract.exit_codes import TrainerReason

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.support.fault_proxy import Fault, FaultProxy, Request
 from tests.support.object_store import SMALL_PART_BYTES, make_store, write_credentials
+
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.store import ObjectStore
