@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import triage
+from common import CACHE, REPOSITORY, digest_of, ensure_uv, run, step
 from sources import VERSIONS, settle, unpacked
-
-from local import CACHE, REPOSITORY, digest_of, ensure_uv, run, step
 
 _HERE = Path(__file__).resolve().parent
 ASSETS = CACHE / "assets"

