@@ -1,7 +1,7 @@
 """Frozen values that travel between the rooms: what is observed, what is wrong, what should exist, what is said about it."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -58,6 +58,11 @@ class Report:
     received_at: datetime
     trainer: TrainerReport | None = None
     kubeflow: KubeflowTrainerStatus | None = None
+
+    @property
+    def stamp(self) -> str:
+        """When it came, as the status keeps it: to the millisecond, so that two within a second are two."""
+        return self.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,9 @@ def _stopped(observed: ObservedJob, decision: Decision, jobs: Iterable[TrainerJo
 def _report_due(observed: ObservedJob, *, settings: Settings, now: datetime) -> timedelta | None:
     """When a report that is held back, so that progress is not written too often, may be written."""
     stored = observed.job.status.progress.last_report_time
-    if observed.report is None or stored is None:
+    if observed.report is None or stored is None or observed.report.stamp == stored:
         return None
-    written = parse_time(stored)
-    if observed.report.received_at <= written + timedelta(seconds=1):
-        return None
-    return max(written + settings.progress_interval - now, timedelta(0)) or None
+    return max(parse_time(stored) + settings.progress_interval - now, timedelta(0)) or None
 
 
 def _earliest(waits: Iterable[timedelta | None]) -> timedelta | None:

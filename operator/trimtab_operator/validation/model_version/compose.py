@@ -12,4 +12,4 @@ def check(observed: ObservedVersion, *, settings: Settings) -> tuple[Problem, ..
         return ()
     name = observed.version.spec.storage
     message = f"StorageProfile '{name}' does not exist: have an administrator create it; nothing can read the artifact until then."
-    return (Problem(Reason.STORAGE_PROFILE_NOT_FOUND, message),)
+    return (Problem(Reason.STORAGE_PROFILE_NOT_FOUND, message, who="platform"),)
