@@ -24,8 +24,9 @@ def main() -> int:
         config = read_config(path)
         # After use_scratch: libraries read their cache directories when they are imported.
         from trimtab_trainer.server.serve import listen, serve  # noqa: PLC0415
+        from trimtab_trainer.server.sources import StoreSource  # noqa: PLC0415
 
-        serve(config, path, scratch, listen(mounts.SERVER_PORT))
+        serve(config, path, StoreSource(scratch / "models"), listen(mounts.SERVER_PORT))
     except TrainerError as error:
         return termination.write(TerminationMessage(reason=error.reason, message=str(error)[:1024]))
     return 0

@@ -21,7 +21,7 @@ from trimtab_trainer.server.engine import Engine
 from trimtab_trainer.server.exchange import Rooms
 from trimtab_trainer.server.loading import Loader
 from trimtab_trainer.server.metrics import Metrics
-from trimtab_trainer.server.sources import StoreSource
+from trimtab_trainer.server.sources import Source
 from trimtab_trainer.server.versions import MAX_RETRY_SECONDS, RETRY_SECONDS, Versions
 
 STILL_ACCEPTING_SECONDS = 3.0
@@ -71,18 +71,24 @@ def listen(port: int, host: str = "") -> socket.socket:
     return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
-def serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.socket) -> None:
+def serve(config: ServerConfig, path: Path, source: Source, listener: socket.socket) -> None:
     """Serve until a signal comes.
+
+    Args:
+        config: what to serve first.
+        path: the file that it came from, read again when it changes.
+        source: where models come from.
+        listener: where requests come in.
 
     Raises:
         TrainerError: nothing can ever be served until a user acts.
     """
-    asyncio.run(_serve(config, path, scratch, listener))
+    asyncio.run(_serve(config, path, source, listener))
 
 
-async def _serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.socket) -> None:
+async def _serve(config: ServerConfig, path: Path, source: Source, listener: socket.socket) -> None:
     engine, metrics = Engine(threads=thread_count()), Metrics()
-    versions = Versions(config, Loader(engine, StoreSource(scratch / "models")), metrics)
+    versions = Versions(config, Loader(engine, source), metrics)
     rooms = Rooms(engine, versions, metrics)
     server = Server(create_app(rooms), rooms, grace_seconds=config.termination_grace_seconds)
     engine.start()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
@@ -33,12 +34,12 @@ class Source(Protocol):
 class StoreSource:
     """The S3 store of the rollout's StorageProfile; hub and volumes for base models."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *, credentials: Path = Path(mounts.CREDENTIALS_DIRECTORY)) -> None:
+        self._directory, self._credentials = directory, credentials
 
     def base(self, config: ServerConfig) -> BaseFiles:
         """Download the base model; bytes other than its pinned digest are refused."""
-        with ObjectStore.open(config.store) as store:
+        with ObjectStore.open(config.store, credentials=self._credentials) as store:
             fetched = fetch_model(
                 config.base_model, store=store, directory=self._directory / "base", pin=config.base_model.digest
             )
@@ -54,7 +55,7 @@ class StoreSource:
         # What an interrupted download left behind must not be mistaken for files of the artifact.
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        with ObjectStore.open(config.store) as store:
+        with ObjectStore.open(config.store, credentials=self._credentials) as store:
             fetched = fetch_artifact(
                 served.artifact_uri, manifest_sha256=served.manifest_sha256, store=store, directory=target
             )

@@ -1,0 +1,220 @@
+"""Tiny models and a server over them, in this process."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+from trimtab_trainer.contract.manifests import sha256_hex
+from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.server.app import create_app
+from trimtab_trainer.server.engine import Engine
+from trimtab_trainer.server.exchange import Rooms
+from trimtab_trainer.server.loading import Loader
+from trimtab_trainer.server.metrics import Metrics
+from trimtab_trainer.server.sources import BaseFiles
+from trimtab_trainer.server.versions import Versions
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+}
+LABELS = ("bad", "fine", "good")
+TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'assistant' and loop.first %}{{ raise_exception('the user begins') }}"
+    "{% endif %}<{{ message.role }}>{{ message.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+PATIENCE = 30.0
+"""Seconds that a test waits for something that normally takes milliseconds."""
+
+
+def tiny_tokenizer(*, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+    """One token a byte, and three special ones."""
+    special = ["<pad>", "<s>", "</s>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.chat_template = template
+    return fast
+
+
+def save_llama(directory: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """A random causal language model that is never sure of the next token."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    settings = {**SHAPE, "num_key_value_heads": 2, "initializer_range": 0.4, **changes}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **settings))
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def save_adapter(directory: Path, base: Path, *, seed: int, **changes: Any) -> Path:
+    """A random LoRA adapter that changes the base model's answers."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM.from_pretrained(base)
+    settings = {"r": 4, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **changes}
+    peft = get_peft_model(model, LoraConfig(init_lora_weights=False, **settings))
+    peft.save_pretrained(directory, save_embedding_layers=False)
+    return directory
+
+
+def save_bert(directory: Path) -> Path:
+    """A trunk without a head."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer(template=None)
+    BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, initializer_range=0.4, **SHAPE)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def save_classifier_adapter(directory: Path, base: Path, *, seed: int, labels: tuple[str, ...] = LABELS) -> Path:
+    """A random adapter with its head, as the trainer publishes it."""
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
+
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels))
+    settings = LoraConfig(r=4, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS", init_lora_weights=False)
+    get_peft_model(model, settings).save_pretrained(directory, save_embedding_layers=False)
+    (directory / "labels.json").write_text(json.dumps({"labels": labels}))
+    return directory
+
+
+def save_classifier(directory: Path, *, seed: int = 0) -> Path:
+    """A whole classifier."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer(template=None)
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: number for number, label in enumerate(LABELS)}}
+    config = LlamaConfig(vocab_size=len(tokenizer), pad_token_id=0, initializer_range=0.4, **SHAPE, **names)
+    LlamaForSequenceClassification(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@dataclass
+class FolderSource:
+    """Models in local folders; what `problems` names is refused as the store would."""
+
+    base_path: Path
+    folders: Mapping[str, Path]
+    problems: dict[str, TrainerError] = field(default_factory=dict)
+
+    def base(self, _config: ServerConfig) -> BaseFiles:
+        self._refuse("base")
+        return BaseFiles(self.base_path, "sha256:" + "0" * 64)
+
+    def version(self, _config: ServerConfig, served: ServedVersion, _base_digest: str) -> Path:
+        self._refuse(served.name)
+        return self.folders[served.name]
+
+    def _refuse(self, name: str) -> None:
+        if name in self.problems:
+            raise self.problems[name]
+
+
+def served(name: str, *, weight: int = 100, form: str = "peftAdapter") -> ServedVersion:
+    """A version whose name ends in its number: `tone-v2`."""
+    return ServedVersion(
+        name=name,
+        version=int(name.rpartition("v")[2]),
+        artifact_uri=f"s3://trimtab/team/models/{name}",
+        manifest_sha256=sha256_hex(name.encode()),
+        format=form,  # type: ignore[arg-type]
+        weight=weight,
+    )
+
+
+def make_config(*versions: ServedVersion, **changes: Any) -> ServerConfig:
+    """A small valid ServerConfig."""
+    document = {
+        "rollout": {"namespace": "team", "name": "tone", "uid": "uid-1"},
+        "modelName": "tone",
+        "task": {"causalLanguageModeling": {}},
+        "baseModel": {"uri": "s3://trimtab/base"},
+        "versions": [version.to_json() for version in versions],
+        "store": {"profile": "default", "bucket": "trimtab"},
+        "maxSequenceLength": 200,
+        **changes,
+    }
+    return ServerConfig.model_validate(document)
+
+
+@dataclass
+class Running:
+    """A server in this process."""
+
+    client: httpx.AsyncClient
+    versions: Versions
+    engine: Engine
+    rooms: Rooms
+
+    async def chat(self, content: str, *, model: str = "tone", **options: Any) -> httpx.Response:
+        """One chat request, greedy unless told otherwise."""
+        body = {"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 24}
+        return await self.client.post("/v1/chat/completions", json={**body, **options})
+
+    async def until_ready(self) -> None:
+        """Wait for every version of the configuration."""
+        await eventually(lambda: self.versions.ready)
+
+
+@asynccontextmanager
+async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> AsyncIterator[Running]:
+    """Serve over ASGI, without a port."""
+    engine, metrics = Engine(threads=1), Metrics()
+    versions = Versions(config, Loader(engine, source), metrics)
+    rooms = Rooms(engine, versions, metrics)
+    engine.start()
+
+    async def follow() -> None:
+        await versions.load_base()
+        await versions.follow()
+
+    task = asyncio.create_task(follow())
+    transport = httpx.ASGITransport(app=create_app(rooms))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=PATIENCE) as client:
+            server = Running(client, versions, engine, rooms)
+            if wait:
+                await server.until_ready()
+            yield server
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(engine.stop)
+
+
+async def eventually(condition: Any) -> None:
+    """Wait until a condition holds, with a deadline."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def events(body: str) -> list[Any]:
+    """The documents of a server-sent stream; the last one is `[DONE]`."""
+    lines = [line.removeprefix("data: ") for line in body.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def text_of(answer: httpx.Response) -> str:
+    """The text of a whole chat answer."""
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
