@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import triage
-from common import CACHE, REPOSITORY, digest_of, ensure_uv, run, step
+from common import CACHE, REPOSITORY, StepFailedError, digest_of, ensure_uv, run, step
 from sources import VERSIONS, settle, unpacked
 
 _HERE = Path(__file__).resolve().parent
@@ -122,5 +122,8 @@ def _point(link: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for made in ensure(sys.argv[1:] or list(CATALOGUE)):
-        print(made.link)
+    try:
+        for made in ensure(sys.argv[1:] or list(CATALOGUE)):
+            print(made.link)
+    except StepFailedError as error:
+        sys.exit(str(error))

@@ -5,6 +5,7 @@ Usage: python dev/demo/install.py      needs the environment of `make env`
 
 import os
 import subprocess
+import sys
 
 from common import IMAGES_ENV, REPOSITORY, StepFailedError, step
 from kube import Manifest, apply, load
@@ -83,5 +84,8 @@ def credentials(namespace: str) -> Manifest:
 
 
 if __name__ == "__main__":
-    install_operator()
-    install_profiles()
+    try:
+        install_operator()
+        install_profiles()
+    except StepFailedError as error:
+        sys.exit(str(error))

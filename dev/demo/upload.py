@@ -12,8 +12,9 @@ from typing import Any
 
 import boto3
 from assets import CATALOGUE, Asset, ensure
-from botocore.exceptions import ClientError
-from common import say, step
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+from common import StepFailedError, say, step
 
 _DIGEST = "sha256"
 """Key of the objects' metadata that says what the bytes are: an ETag does not where an upload had several parts."""
@@ -35,6 +36,14 @@ def bucket() -> str:
 
 def upload(assets: Sequence[Asset]) -> None:
     """Upload every file that is not there yet with the same bytes."""
+    try:
+        _upload(assets)
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        where = os.environ.get("AWS_ENDPOINT_URL", "AWS")
+        raise StepFailedError(f"The store at {where} (bucket {bucket()}) refused: {error}") from error
+
+
+def _upload(assets: Sequence[Asset]) -> None:
     client = store()
     wanted = [(file, f"assets/{asset.kind}/{asset.name}/{file.name}") for asset in assets for file in _files(asset)]
     digests = {file: _sha256(file) for file, _ in wanted}
@@ -68,4 +77,7 @@ def _is_there(client: Any, key: str, digest: str) -> bool:
 
 
 if __name__ == "__main__":
-    upload(ensure(sys.argv[1:] or list(CATALOGUE)))
+    try:
+        upload(ensure(sys.argv[1:] or list(CATALOGUE)))
+    except StepFailedError as error:
+        sys.exit(str(error))

@@ -6,7 +6,6 @@ also when it is killed.
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paths import CACHE, RUNTIME
-from progress import output_of, run
+from progress import run
 
 PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 STORAGE = CACHE / "containers"
@@ -61,13 +60,6 @@ def build(dockerfile: Path, *, name: str, context: Path, arguments: dict[str, st
         run([*command, context], log="images")
 
 
-def save(name: str, *, layout: Path) -> None:
-    """Write an image into an OCI layout, uncompressed; blobs that are there already are not written again."""
-    with _buildah() as buildah:
-        run([*buildah, "push", "--quiet", "--disable-compression", "--format", "oci", name, f"oci:{layout}:{name}"],
-            log="images")
-
-
 def names() -> set[str]:
     """Every image in the storage, by name."""
     return set(_top_layers())
@@ -96,8 +88,3 @@ def layer_directories(name: str) -> list[Path]:
         chain.append(STORAGE / "overlay" / layer / "diff")
         layer = parents[layer]
     return chain
-
-
-def private_mounts_work() -> bool:
-    """Building and running below a mount namespace needs root."""
-    return os.geteuid() == 0 and bool(output_of([*PRIVATE_MOUNTS, "id", "-u"], check=False))

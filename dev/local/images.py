@@ -4,13 +4,14 @@ Each is tagged with a hash of everything it is made of. So nothing is built twic
 the first one's images, and a changed source changes the tag, which is what makes `helm upgrade` replace pods.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import image_store
@@ -37,12 +38,13 @@ class Image:
     make: "Callable[[Image], None]"
     usually: str
     base: "Image | None" = None
+    sources: Callable[[], tuple[str | Path, ...]] = tuple
 
     @cached_property
     def name(self) -> str:
         """The image's full name: its tag is a hash of what it is made of."""
         below = self.base.name if self.base else ""
-        return f"localhost/{self.repository}:{digest_of(below, *self.inputs)}"
+        return f"localhost/{self.repository}:{digest_of(below, *self.inputs, *self.sources())}"
 
     def ensure(self) -> str:
         """Build the image, and first the one below it, unless it is there."""
@@ -70,8 +72,10 @@ def _context(*sources: str) -> Iterator[Path]:
         for source in sources:
             target = context / source
             target.parent.mkdir(parents=True, exist_ok=True)
-            if (REPOSITORY / source).is_dir():
-                shutil.copytree(REPOSITORY / source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+            if source in _OPERATOR_SOURCES:
+                shutil.copytree(_snapshot() / source, target)
+            elif (REPOSITORY / source).is_dir():
+                shutil.copytree(REPOSITORY / source, target)
             else:
                 shutil.copy(REPOSITORY / source, target)
         for path in [context, *context.rglob("*")]:
@@ -115,10 +119,23 @@ def _stage(dockerfile: str, *, dependencies: bool) -> str:
     return first if dependencies else second
 
 
-def _sources(*folders: str) -> tuple[str | Path, ...]:
-    files = (f for folder in folders for f in sorted((REPOSITORY / folder).rglob("*")) if f.is_file())
-    kept = [f for f in files if "__pycache__" not in f.parts and f.suffix != ".pyc"]
-    return tuple(part for file in kept for part in (str(file.relative_to(REPOSITORY)), file))
+@cache
+def _snapshot() -> Path:
+    """Our sources as they are now: the tag and the image must be of the same moment, whoever edits meanwhile."""
+    (CACHE / "tmp").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=CACHE / "tmp", prefix="sources-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for source in _OPERATOR_SOURCES:
+        shutil.copytree(REPOSITORY / source, folder / source, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    return folder
+
+
+def _sources(*folders: str) -> Callable[[], tuple[str | Path, ...]]:
+    def inputs() -> tuple[str | Path, ...]:
+        files = (f for folder in folders for f in sorted((_snapshot() / folder).rglob("*")) if f.is_file())
+        return tuple(part for file in files for part in (str(file.relative_to(_snapshot())), file))
+
+    return inputs
 
 
 def _file(path: str) -> Path:
@@ -149,11 +166,12 @@ OPERATOR_DEPENDENCIES = Image(
     _from_dockerfile(_OPERATOR, _OPERATOR_LIST, target="dependencies"), "20-30 s", base=BASE,
 )
 TRAINER = Image(
-    "trimtab-trainer", (_stage(_TRAINER, dependencies=False), *_sources(*_TRAINER_SOURCES)),
-    _from_dockerfile(_TRAINER, _TRAINER_LIST, *_TRAINER_SOURCES, target="trainer"), "5 s", base=TRAINER_DEPENDENCIES,
+    "trimtab-trainer", (_stage(_TRAINER, dependencies=False),),
+    _from_dockerfile(_TRAINER, _TRAINER_LIST, *_TRAINER_SOURCES, target="trainer"), "2 s", base=TRAINER_DEPENDENCIES,
+    sources=_sources(*_TRAINER_SOURCES),
 )
 OPERATOR = Image(
-    "trimtab-operator", (_stage(_OPERATOR, dependencies=False), *_sources(*_OPERATOR_SOURCES)),
-    _from_dockerfile(_OPERATOR, _OPERATOR_LIST, *_OPERATOR_SOURCES, target="operator"), "5 s",
-    base=OPERATOR_DEPENDENCIES,
+    "trimtab-operator", (_stage(_OPERATOR, dependencies=False),),
+    _from_dockerfile(_OPERATOR, _OPERATOR_LIST, *_OPERATOR_SOURCES, target="operator"), "2 s",
+    base=OPERATOR_DEPENDENCIES, sources=_sources(*_OPERATOR_SOURCES),
 )

@@ -1,0 +1,130 @@
+# Trimtab's commands. Everything expensive is kept in $TRIMTAB_CACHE (~/.cache/trimtab), outside of the checkout.
+#
+# KUBECONFIG and AWS_ENDPOINT_URL, when you set them, name your own cluster and store; then nothing is started here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# This machine's python3 runs the development tools: they need nothing but its standard library.
+DEV := python3 -B dev/local/main.py
+VENV := .venv/bin
+UNIT := tests/unit
+PYTEST := $(VENV)/python -m pytest
+# The environment of the running cluster and store, for one command.
+WITH_CLUSTER = eval "$$($(DEV) env)" &&
+
+##@ The two commands
+
+.PHONY: demo
+demo: setup up images ## Fine-tune a real model on real data, serve it, ask it (20 min the first time, then under 5)
+	$(WITH_CLUSTER) $(VENV)/python dev/demo/run.py
+
+.PHONY: test
+test: test-unit test-integration test-e2e ## All tests: unit, integration, end to end
+
+##@ Cluster and store
+
+.PHONY: setup
+setup: ## Prepare .venv with the operator and the development tools
+	@$(DEV) setup
+
+.PHONY: up
+up: ## Start the local cluster and the S3 store, or repair them; seconds when all is well
+	@$(DEV) up
+
+.PHONY: down
+down: ## Stop the local cluster and the store; nothing stays running, mounted or configured
+	@$(DEV) down
+
+.PHONY: env
+env: ## Print shell exports for the cluster and the store: eval "$(make -s env)"
+	@$(DEV) env
+
+.PHONY: images
+images: ## Build both images and hand them to the cluster; only what changed
+	@$(DEV) images
+
+.PHONY: status
+status: ## Which daemons run, which nodes and pods there are
+	@$(DEV) status
+
+.PHONY: logs
+logs: ## The end of every log of the local cluster
+	@$(DEV) logs
+
+##@ Tests
+
+.PHONY: test-unit
+test-unit: setup ## Unit tests, without network: the operator's in .venv, the trainer's inside the trainer image
+	@$(DEV) unit
+
+.PHONY: test-integration
+test-integration: setup up ## Tests against a real API server
+	$(WITH_CLUSTER) $(PYTEST) tests/integration $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: setup up images ## Tests on the whole cluster: real pods, real store
+	$(WITH_CLUSTER) $(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: bench-operator
+bench-operator: setup up images ## How fast the operator is, and how many writes it needs
+	$(WITH_CLUSTER) $(VENV)/python tests/benchmarks/operator/run.py $(ARGS)
+
+.PHONY: bench-checkpoints
+bench-checkpoints: setup up ## How long a checkpoint stops training
+	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/checkpoints/run.py $(ARGS)
+
+##@ Checks
+
+.PHONY: check
+check: lint types generate-check helm-lint test-unit manifests test-integration ## What CI runs, except the end-to-end tests
+
+.PHONY: lint
+lint: setup ## ruff, import-linter, codespell
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/lint-imports
+	$(VENV)/codespell
+
+.PHONY: types
+types: setup ## mypy, strict
+	$(VENV)/mypy
+	cd dev/local && ../../$(VENV)/mypy --config-file= --strict *.py
+
+.PHONY: format
+format: setup ## Let ruff correct what it can
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+.PHONY: generate
+generate: setup ## CRDs and API reference from the pydantic models
+	$(VENV)/python -m trimtab_operator.generate
+
+.PHONY: generate-check
+generate-check: setup ## Fail when a generated file or a list of dependencies is out of date
+	@$(DEV) generate-check
+
+.PHONY: lock
+lock: ## Resolve the images' dependencies anew from pyproject.toml
+	@$(DEV) lock
+
+.PHONY: helm-lint
+helm-lint: setup ## helm lint, and the chart rendered with several sets of values
+	@$(DEV) helm-lint
+
+.PHONY: manifests
+manifests: setup up ## Validate the rendered chart and every example against the real API server
+	@$(DEV) manifests
+
+##@ Other
+
+.PHONY: clean
+clean: down ## Stop everything and remove .venv and the cache (the next run compiles and downloads again)
+	rm -rf .venv "$${TRIMTAB_CACHE:-$$HOME/.cache/trimtab}"
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
