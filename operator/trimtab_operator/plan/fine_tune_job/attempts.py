@@ -121,7 +121,7 @@ def _suspended(job: TrainerJob, pods: tuple[TrainerPod, ...], attempt: Attempt, 
 
 def _success(pods: Sequence[TrainerPod], *, at: datetime | None) -> Cause:
     finished = [pod.terminated.finished_at for pod in pods if pod.terminated and pod.terminated.finished_at]
-    return Cause(Reason.SUCCEEDED, "Trained, measured and published.", max(finished, default=at))
+    return Cause(Reason.SUCCEEDED, "The trainer succeeded.", max(finished, default=at))
 
 
 def _is_over(pods: Sequence[TrainerPod]) -> bool:

@@ -36,8 +36,10 @@ def find_situation(
 ) -> Situation:
     """Judge by the attempts, from the end of the job backwards."""
     if course.succeeded:
-        made = f" as ModelVersion '{status.model_version}'" if status.model_version else ""
-        return Situation("Complete", Reason.SUCCEEDED, f"Trained, measured and published{made}.", is_moving=False)
+        message = "The custom trainer has finished; it publishes no ModelVersion."
+        if status.model_version:
+            message = f"Trained, measured and published as ModelVersion '{status.model_version}'."
+        return Situation("Complete", Reason.SUCCEEDED, message, is_moving=False)
     if course.failure is not None:
         failure = course.failure
         return Situation("Failed", failure.reason, failure.message, is_moving=False, is_stuck=True)
