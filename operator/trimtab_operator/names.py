@@ -20,6 +20,8 @@ ATTEMPT_LABEL = f"{GROUP}/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONFIG_HASH_ANNOTATION = f"{GROUP}/config-sha256"
+SERVER_CONFIG_ANNOTATION = f"{GROUP}/server-config"
+"""On a server's pods: their ServerConfig, which the pod reads as a file."""
 
 MAX_NAME = 63
 

@@ -135,6 +135,12 @@ class ObservedRollout:
     pods: tuple[Manifest, ...]
     rejected: RejectedWrite | None = None
 
+    @property
+    def wanted(self) -> ModelVersion | None:
+        """The version that the spec asks for."""
+        number = self.rollout.spec.version
+        return next((version for version in self.versions if version.spec.version == number), None)
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedStorage:

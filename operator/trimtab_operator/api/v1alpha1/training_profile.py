@@ -22,6 +22,12 @@ class ResourceRequirements(Document):
 class Toleration(Document):
     """A taint that the pods tolerate."""
 
+    model_config = rules(
+        ("self.operator == 'Equal' || self.value == ''", "operator Exists takes no value"),
+        ("self.operator == 'Exists' || self.key != ''", "an empty key needs operator Exists"),
+        ("!has(self.tolerationSeconds) || self.effect == 'NoExecute'", "tolerationSeconds needs effect NoExecute"),
+    )
+
     key: str = Field(default="", max_length=316)
     """The taint's key; empty with operator Exists tolerates all."""
     operator: Literal["Exists", "Equal"] = "Equal"

@@ -1,0 +1,1 @@
+"""A StorageProfile has no children."""

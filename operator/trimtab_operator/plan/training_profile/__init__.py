@@ -1,0 +1,1 @@
+"""A TrainingProfile has no children."""

@@ -1,0 +1,95 @@
+"""The status of a ModelRollout."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from trimtab_operator.api.v1alpha1.model_rollout import ModelRolloutStatus, VersionWeight
+from trimtab_operator.api.v1alpha1.reasons import Reason
+from trimtab_operator.settings import Settings
+from trimtab_operator.state import EventNote, ObservedRollout, Outcome, Plan, Problem
+from trimtab_operator.status.conditions import Fact, fact, merge
+from trimtab_operator.status.model_rollout import servers as parsed
+from trimtab_operator.status.model_rollout.situation import Situation, assess
+from trimtab_operator.status.wire import to_wire
+
+
+def compute_status(
+    observed: ObservedRollout, problems: Sequence[Problem], plan: Plan, *, settings: Settings, now: datetime
+) -> Outcome:
+    """What is true now, and the Events of what has changed."""
+    del settings  # every kind's status has it
+    rollout = observed.rollout
+    servers = parsed.observe(observed, plan)
+    situation = assess(observed, problems, servers)
+    stable = rollout.spec.version if servers.is_complete else rollout.status.stable_version
+    moving = not problems and not servers.is_complete and rollout.spec.version != stable
+    status = ModelRolloutStatus(
+        observed_generation=rollout.metadata.generation,
+        state=situation.state,
+        stable_version=stable,
+        canary_version=rollout.spec.version if moving else None,
+        weights=[VersionWeight(version=version, weight=weight) for version, weight in parsed.weights(servers).items()],
+        url=url(observed) if observed.deployment is not None else "",
+        conditions=merge(
+            rollout.status.conditions,
+            _facts(observed, problems, servers, situation),
+            generation=rollout.metadata.generation,
+            now=now,
+        ),
+    )
+    return Outcome(status=to_wire(status), events=tuple(_events(rollout.status, status, situation)))
+
+
+def url(observed: ObservedRollout) -> str:
+    """Address of the Service inside the cluster."""
+    metadata = observed.rollout.metadata
+    return f"http://{metadata.name}.{metadata.namespace}.svc"
+
+
+def _facts(
+    observed: ObservedRollout, problems: Sequence[Problem], servers: parsed.Servers, situation: Situation
+) -> list[Fact]:
+    return [
+        _accepted(problems),
+        _available(observed, servers, situation),
+        fact("Ready", holds=situation.state == "Stable", reason=situation.reason, message=situation.message),
+        fact("Reconciling", holds=situation.is_moving, reason=situation.reason, message=situation.message),
+        fact(
+            "Stalled",
+            holds=situation.is_stuck,
+            reason=situation.reason,
+            message=situation.message if situation.is_stuck else "Nobody has to do anything.",
+        ),
+    ]
+
+
+def _accepted(problems: Sequence[Problem]) -> Fact:
+    if not problems:
+        return fact(
+            "Accepted", holds=True, reason=Reason.ACCEPTED, message="The version may serve and its profiles exist."
+        )
+    message = " ".join(problem.message for problem in problems)
+    return fact("Accepted", holds=False, reason=problems[0].reason, message=message)
+
+
+def _available(observed: ObservedRollout, servers: parsed.Servers, situation: Situation) -> Fact:
+    """Whether requests are answered, by whichever version."""
+    if servers.available:
+        message = f"{servers.available} of {servers.replicas} servers answer at {url(observed)}."
+        return fact("Available", holds=True, reason=Reason.AVAILABLE, message=message)
+    return fact("Available", holds=False, reason=situation.reason, message=situation.message)
+
+
+def _events(before: ModelRolloutStatus, after: ModelRolloutStatus, situation: Situation) -> Iterator[EventNote]:
+    """One for each turn of the story."""
+    old = before.condition("Ready")
+    if after.stable_version != before.stable_version and situation.state == "Stable":
+        yield EventNote("Normal", Reason.STABLE, situation.message, "Promote")
+    elif old is None or (old.status, old.reason) != _ready(after):
+        kind = situation.state in ("Progressing", "Stable", "Pending")
+        yield EventNote("Normal" if kind else "Warning", situation.reason, situation.message, "Roll")
+
+
+def _ready(status: ModelRolloutStatus) -> tuple[str, str]:
+    new = status.condition("Ready")
+    return (new.status, new.reason) if new else ("", "")

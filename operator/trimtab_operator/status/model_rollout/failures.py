@@ -1,0 +1,97 @@
+"""Why a server does not become ready, and who must act."""
+
+from dataclasses import dataclass
+
+from trimtab_operator.api.v1alpha1.reasons import Reason
+from trimtab_operator.status.model_rollout.servers import Ended, ServerPod, Servers
+from trimtab_trainer.contract.exit_codes import EXIT_CODE_OF, USER_MUST_ACT, TrainerReason
+
+_IMAGE = frozenset({
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
+    "SignatureValidationFailed",
+})  # fmt: skip
+_CREATE = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "PreStartHookError",
+        "PostStartHookError",
+    }
+)
+_PATIENT_RESTARTS = 2
+"""A server that fell over this often does not get up by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What keeps servers from becoming ready."""
+
+    reason: Reason
+    message: str
+    is_final: bool
+    """Nothing changes until a person acts."""
+
+
+def find_failure(servers: Servers) -> Failure | None:
+    """The first thing that is wrong; None while servers start, and when all is well."""
+    if servers.refusal:
+        reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in servers.refusal else Reason.POD_REJECTED
+        message = f"The API server lets no server pod be made: {servers.refusal}"
+        return Failure(reason, message, is_final=True)
+    suspects = [pod for pod in servers.current_pods if not pod.is_ready]
+    failure = next((found for pod in suspects if (found := _pod_failure(pod)) is not None), None)
+    if failure is not None:
+        return Failure(failure.reason, failure.message, is_final=failure.is_final or servers.is_overdue)
+    if servers.is_overdue and not servers.is_complete:
+        message = "The servers are not ready within the progress deadline: `kubectl logs` of the pods tells what they wait for."
+        return Failure(Reason.NOT_AVAILABLE, message, is_final=True)
+    return None
+
+
+def _pod_failure(pod: ServerPod) -> Failure | None:
+    if pod.unschedulable:
+        return Failure(
+            Reason.UNSCHEDULABLE,
+            f"Pod {pod.name} fits on no node: {pod.unschedulable} It starts as soon as a node has room; a rollout needs room "
+            "for one server more than it has replicas. If none ever will, name another TrainingProfile in "
+            "spec.serving.builtin.profile.",
+            is_final=False,
+        )
+    reason, message = pod.waiting
+    if reason in _IMAGE:
+        return Failure(
+            Reason.IMAGE_PULL_FAILED,
+            f"Pod {pod.name} cannot pull its image ({reason}): {message} Mend serverImage or imagePullSecrets of the "
+            "TrainingProfile, or the registry; the kubelet tries again by itself.",
+            is_final=reason != "ErrImagePull",
+        )
+    if reason in _CREATE:
+        return Failure(
+            Reason.CONTAINER_CREATE_FAILED,
+            f"Pod {pod.name} cannot start its container ({reason}): {message}",
+            is_final=True,
+        )
+    if pod.ended is not None:
+        return _crash(pod, pod.ended)
+    return None
+
+
+def _crash(pod: ServerPod, ended: Ended) -> Failure:
+    said = ended.message
+    if said is not None and isinstance(said.reason, TrainerReason):
+        final = EXIT_CODE_OF[said.reason] in USER_MUST_ACT or pod.restarts >= _PATIENT_RESTARTS
+        message = f"The server of version {pod.version} ends with {said.reason.value}: {said.message}"
+        return Failure(Reason.SERVER_CRASHING, message, is_final=final)
+    if ended.reason == "OOMKilled":
+        return Failure(
+            Reason.SERVER_CRASHING,
+            f"Pod {pod.name} used more memory than its limit: raise serverResources.limits.memory in the TrainingProfile, "
+            "or name a larger one in spec.serving.builtin.profile.",
+            is_final=True,
+        )
+    return Failure(
+        Reason.SERVER_CRASHING,
+        f"Pod {pod.name} ended with exit code {ended.exit_code}: {ended.tail or 'it left no message; see its log'}",
+        is_final=pod.restarts >= _PATIENT_RESTARTS,
+    )

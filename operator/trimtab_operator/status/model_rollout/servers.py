@@ -1,0 +1,162 @@
+"""The Deployment and its pods as typed values: parsed once, here, then trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from trimtab_operator import names
+from trimtab_operator.state import Manifest, ObservedRollout, Plan
+from trimtab_trainer.contract.messages import TerminationMessage
+
+_LOG_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a server container ended."""
+
+    exit_code: int
+    reason: str
+    text: str
+    """The termination message, or the end of the log where there is none."""
+
+    @property
+    def message(self) -> TerminationMessage | None:
+        """The server's last words, when they are ours."""
+        try:
+            return TerminationMessage.model_validate_json(self.text, extra="ignore")
+        except ValidationError:
+            return None
+
+    @property
+    def tail(self) -> str:
+        """The end of its log, on one line."""
+        line = " ".join(self.text.split())
+        return line if len(line) <= _LOG_CHARACTERS else f"...{line[-_LOG_CHARACTERS:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPod:
+    """One server."""
+
+    name: str
+    version: int | None
+    template: str
+    """Hash of the pod template that it was made from."""
+    is_ready: bool
+    is_going: bool
+    unschedulable: str
+    """Why it fits on no node; empty when it does."""
+    waiting: tuple[str, str]
+    """Reason and message of a container that waits."""
+    ended: Ended | None
+    """How the container ended last."""
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The Deployment of a rollout, beside what it should be."""
+
+    replicas: int
+    available: int
+    is_current: bool
+    """It is what the plan says, and the Deployment controller has seen that."""
+    is_complete: bool
+    """Every server runs the current template and is ready; none of an older one is left."""
+    is_overdue: bool
+    """The Deployment's progress deadline is over."""
+    refusal: str
+    """Why the API server lets no pod be made; empty when it does."""
+    pods: tuple[ServerPod, ...]
+    """Those that are not on their way out."""
+    current_pods: tuple[ServerPod, ...]
+    """Those of the current template."""
+
+
+NONE = Servers(0, 0, is_current=False, is_complete=False, is_overdue=False, refusal="", pods=(), current_pods=())
+
+
+def observe(observed: ObservedRollout, plan: Plan) -> Servers:
+    """Compare the Deployment with the plan. Without a plan (a problem) what is there counts as it is."""
+    found = observed.deployment
+    if found is None:
+        return NONE
+    status, spec = found.get("status") or {}, found["spec"]
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    template = _template(spec)
+    planned = [_template(manifest["spec"]) for manifest in plan.apply if manifest["kind"] == "Deployment"]
+    replicas = int(spec.get("replicas", 1))
+    seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
+    current = seen and bool(planned) and planned[0] == template
+    counts = [
+        int(status.get(name, 0)) for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    ]
+    pods = tuple(pod for pod in map(_pod, observed.pods) if not pod.is_going)
+    return Servers(
+        replicas=replicas,
+        available=int(status.get("availableReplicas", 0)),
+        is_current=current,
+        is_complete=current and all(count == replicas for count in counts),
+        is_overdue=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
+        refusal=_refusal(conditions.get("ReplicaFailure", {})),
+        pods=pods,
+        current_pods=tuple(pod for pod in pods if pod.template == template),
+    )
+
+
+def weights(servers: Servers) -> dict[int, int]:
+    """Share of the requests that each version answers: the Service spreads them over all ready servers."""
+    ready = sorted(pod.version for pod in servers.pods if pod.is_ready and pod.version is not None)
+    shares = {version: 100 * ready.count(version) // len(ready) for version in dict.fromkeys(ready)}
+    if shares:
+        newest = max(shares)
+        shares[newest] += 100 - sum(shares.values())
+    return shares
+
+
+def _template(spec: Manifest) -> str:
+    metadata = spec["template"].get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(names.CONFIG_HASH_ANNOTATION, ""))
+
+
+def _refusal(condition: Manifest) -> str:
+    return str(condition.get("message", "")) if condition.get("status") == "True" else ""
+
+
+def _pod(manifest: Manifest) -> ServerPod:
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    containers: Sequence[Manifest] = status.get("containerStatuses") or ()
+    version = (metadata.get("labels") or {}).get(names.VERSION_LABEL, "")
+    scheduled = conditions.get("PodScheduled", {})
+    waiting: dict[str, Any] = next(
+        (found for each in containers if (found := (each.get("state") or {}).get("waiting"))), {}
+    )
+    return ServerPod(
+        name=metadata["name"],
+        version=int(version) if version.isdigit() else None,
+        template=(metadata.get("annotations") or {}).get(names.CONFIG_HASH_ANNOTATION, ""),
+        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        is_going=bool(metadata.get("deletionTimestamp")) or status.get("phase") in ("Succeeded", "Failed"),
+        unschedulable=_unschedulable(scheduled),
+        waiting=(str(waiting.get("reason", "")), str(waiting.get("message", ""))),
+        ended=next((ended for each in containers if (ended := _ended(each)) is not None), None),
+        restarts=sum(int(each.get("restartCount", 0)) for each in containers),
+    )
+
+
+def _unschedulable(condition: Manifest) -> str:
+    if condition.get("status") == "False" and condition.get("reason") == "Unschedulable":
+        return str(condition.get("message", "")) or "no node has room"
+    return ""
+
+
+def _ended(container: Manifest) -> Ended | None:
+    for state in (container.get("state") or {}, container.get("lastState") or {}):
+        ended = state.get("terminated")
+        if ended:
+            return Ended(int(ended.get("exitCode", 0)), str(ended.get("reason", "")), str(ended.get("message", "")))
+    return None

@@ -1,0 +1,1 @@
+"""What keeps a ModelRollout from moving to its version."""

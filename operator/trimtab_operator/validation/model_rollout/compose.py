@@ -1,0 +1,26 @@
+"""Everything that keeps a ModelRollout from moving. What already serves goes on serving; mended, it moves by itself."""
+
+from collections.abc import Callable
+
+from trimtab_operator.settings import Settings
+from trimtab_operator.state import ObservedRollout, Problem
+from trimtab_operator.validation.model_rollout import profiles, serving, version
+
+Rule = Callable[[ObservedRollout], Problem | None]
+
+RULES: tuple[Rule, ...] = (
+    serving.spec_is_available,
+    version.version_exists,
+    version.version_is_verified,
+    version.version_is_promotable,
+    serving.version_can_be_served,
+    profiles.profile_exists,
+    profiles.storage_exists,
+)
+"""In the order in which a reader would mend them; the first one becomes the condition's reason."""
+
+
+def check(observed: ObservedRollout, *, settings: Settings) -> tuple[Problem, ...]:
+    """The problems of a rollout."""
+    del settings  # every kind's check has it; no rule of this one needs it
+    return tuple(problem for rule in RULES if (problem := rule(observed)) is not None)

@@ -1,0 +1,61 @@
+"""Rules about what serves, and whether it can serve this version."""
+
+from pydantic import ValidationError
+
+from trimtab_operator.api.v1alpha1.model_version import BaseModel
+from trimtab_operator.api.v1alpha1.reasons import Reason
+from trimtab_operator.state import ObservedRollout, Problem
+from trimtab_trainer.contract.spec import ModelSource
+
+SERVED_FORMATS = ("peftAdapter", "safetensors")
+_VERSION_SCHEME = "modelversion://"
+
+
+def spec_is_available(observed: ObservedRollout) -> Problem | None:
+    """The CRD refuses what this release does not have; this is for a CRD that is newer than the operator."""
+    spec = observed.rollout.spec
+    refused = [
+        name
+        for name, used in (
+            ("spec.serving without builtin", spec.serving.builtin is None),
+            ("spec.strategy.canary.steps", bool(spec.strategy.canary.steps)),
+            ("spec.rollbackWindow", spec.rollback_window is not None),
+            ("spec.abort", spec.abort),
+        )
+        if used
+    ]
+    if not refused:
+        return None
+    return Problem(Reason.SPEC_INVALID, f"{', '.join(refused)} is not available in this release; remove it.")
+
+
+def version_can_be_served(observed: ObservedRollout) -> Problem | None:
+    """Imports may say less, or something else, than a FineTuneJob does."""
+    version = observed.wanted
+    if version is None:
+        return None
+    lacks = _what_it_lacks(
+        version.spec.artifact.format, version.spec.base_model, has_task=version.spec.task is not None
+    )
+    if not lacks:
+        return None
+    return Problem(
+        Reason.SPEC_INVALID,
+        f"ModelVersion '{version.metadata.name}' cannot be served by serving.builtin: {lacks}. "
+        "Its spec is immutable: import it again as a new version, and set spec.version to that.",
+    )
+
+
+def _what_it_lacks(artifact_format: str, base: BaseModel, *, has_task: bool) -> str:
+    if artifact_format not in SERVED_FORMATS:
+        return f"spec.artifact.format must be {' or '.join(SERVED_FORMATS)}, not {artifact_format}"
+    if not has_task:
+        return "spec.task must say what its head predicts"
+    if base.uri.startswith(_VERSION_SCHEME):
+        return "spec.baseModel.uri must name the model itself, not a ModelVersion"
+    try:
+        ModelSource(uri=base.uri, digest=base.digest, revision=base.revision)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"spec.baseModel.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return ""
