@@ -1,0 +1,167 @@
+import json
+from typing import Any
+
+import pytest
+from tests.support.rollouts import (
+    SETTINGS,
+    make_profile,
+    make_rollout,
+    make_storage,
+    make_version,
+    observed,
+    plan_for,
+    planned,
+)
+from tests.support.times import NOW
+
+from trimtab_operator import names
+from trimtab_operator.api.v1alpha1 import Reason
+from trimtab_operator.plan.model_rollout.compose import make_plan
+from trimtab_operator.state import Manifest, ObservedRollout, Plan, Problem
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.run_config import ServerConfig
+
+TWO = make_rollout({"spec.version": 2})
+
+
+def config_of(deployment: Manifest) -> ServerConfig:
+    text = deployment["spec"]["template"]["metadata"]["annotations"][names.SERVER_CONFIG_ANNOTATION]
+    return ServerConfig.model_validate_json(text)
+
+
+def pod_of(world: ObservedRollout) -> Manifest:
+    spec: Manifest = planned(world, "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def test_a_rollout_has_a_service_and_servers() -> None:
+    children = plan_for(observed()).apply
+    assert [(child["kind"], child["metadata"]["name"]) for child in children] == [
+        ("Service", "tone"),
+        ("Deployment", "tone-server"),
+    ]
+
+
+def test_the_service_listens_on_80_and_finds_the_servers() -> None:
+    service, deployment = planned(observed(), "Service"), planned(observed(), "Deployment")
+    assert service["spec"]["ports"] == [
+        {"name": "http", "port": 80, "targetPort": mounts.SERVER_PORT, "protocol": "TCP"}
+    ]
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize(("replicas", "budgets"), [(1, 0), (2, 1)])
+def test_several_replicas_have_a_disruption_budget(replicas: int, budgets: int) -> None:
+    world = observed(rollout=make_rollout({"spec.serving": {"builtin": {"replicas": replicas}}}))
+    assert sum(child["kind"] == "PodDisruptionBudget" for child in plan_for(world).apply) == budgets
+    assert planned(world, "Deployment")["spec"]["replicas"] == replicas
+
+
+def test_the_server_learns_what_to_serve() -> None:
+    config = config_of(planned(observed(rollout=TWO), "Deployment"))
+    assert config.model_name == "support-tone"
+    assert [(version.name, version.version, version.weight) for version in config.versions] == [
+        ("support-tone-v2", 2, 100)
+    ]
+    assert config.versions[0].manifest_sha256 == f"{2:064}"
+    assert config.base_model.digest.startswith("sha256:")
+    assert config.store.bucket == "trimtab"
+    assert config.termination_grace_seconds == 120
+
+
+def test_the_pod_reads_its_own_annotation_as_the_config_file() -> None:
+    pod = pod_of(observed())
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "config")
+    item = volume["downwardAPI"]["items"][0]
+    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{names.SERVER_CONFIG_ANNOTATION}']"
+    mount = next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "config")
+    assert f"{mount['mountPath']}/{item['path']}" == str(mounts.SERVER_CONFIG_FILE)
+
+
+def test_old_servers_stay_until_new_ones_are_ready() -> None:
+    spec = planned(observed(), "Deployment")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    container = spec["template"]["spec"]["containers"][0]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert "readyz" not in json.dumps(container["startupProbe"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "image"),
+    [
+        pytest.param({}, "trainer:1", id="the operator's"),
+        pytest.param({"spec.image": "mine:2"}, "mine:2", id="the profile's"),
+        pytest.param(
+            {"spec.image": "mine:2", "spec.serverImage": "server:3"}, "server:3", id="the profile's for servers"
+        ),
+    ],
+)
+def test_image(profile: dict[str, Any], image: str) -> None:
+    container = pod_of(observed(profile=make_profile(profile)))["containers"][0]
+    assert container["image"] == image
+    assert container["resources"]["requests"] == {"cpu": "1"}
+
+
+CHANGES = {
+    "version": observed(rollout=TWO),
+    "image": observed(profile=make_profile({"spec.serverImage": "server:3"})),
+    "resources": observed(profile=make_profile({"spec.serverResources.limits": {"memory": "1Gi"}})),
+    "store": observed(storage=make_storage({"spec.endpoint": "https://other.example"})),
+    "base model": observed(versions=(make_version(1, {"spec.baseModel.uri": "hf://org/other"}),)),
+}
+SAME = {
+    "replicas": observed(rollout=make_rollout({"spec.serving": {"builtin": {"replicas": 3}}})),
+    "trainer resources": observed(profile=make_profile({"spec.resources.limits": {"memory": "1Gi"}})),
+    "another version of the model": observed(versions=(make_version(1), make_version(2), make_version(3))),
+    "labels of the rollout": observed(rollout=make_rollout({"metadata.labels": {"a": "b"}})),
+}
+
+
+@pytest.mark.parametrize("world", [pytest.param(world, id=name) for name, world in CHANGES.items()])
+def test_what_needs_new_pods(world: ObservedRollout) -> None:
+    assert hash_of(world) != hash_of(observed())
+
+
+@pytest.mark.parametrize("world", [pytest.param(world, id=name) for name, world in SAME.items()])
+def test_what_needs_no_new_pods(world: ObservedRollout) -> None:
+    assert hash_of(world) == hash_of(observed())
+
+
+def test_a_new_spec_outranks_what_is_not_ready() -> None:
+    """Servers of version 1 crash; the plan for version 2 does not care."""
+    waiting = observed(
+        rollout=TWO, deployment=planned(observed(), "Deployment") | {"status": {"unavailableReplicas": 1}}
+    )
+    assert plan_for(waiting) == plan_for(observed(rollout=TWO))
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        pytest.param(
+            observed(rollout=make_rollout({"metadata.deletionTimestamp": "2026-01-01T00:00:00Z"})), id="being deleted"
+        ),
+        pytest.param(observed(versions=()), id="no version"),
+        pytest.param(observed(profile=None), id="no profile"),
+    ],
+)
+def test_nothing_is_planned(world: ObservedRollout) -> None:
+    assert plan_for(world) == Plan()
+
+
+def test_with_a_problem_what_serves_goes_on() -> None:
+    problems = (Problem(Reason.NOT_PROMOTABLE, "no"),)
+    assert make_plan(observed(), problems, settings=SETTINGS, now=NOW) == Plan()
+
+
+def test_the_longest_name_fits() -> None:
+    world = observed(rollout=make_rollout({"metadata.name": "a" * 52}))
+    assert all(len(child["metadata"]["name"]) <= 63 for child in plan_for(world).apply)
+
+
+def hash_of(world: ObservedRollout) -> str:
+    return str(
+        planned(world, "Deployment")["spec"]["template"]["metadata"]["annotations"][names.CONFIG_HASH_ANNOTATION]
+    )
