@@ -63,7 +63,7 @@ def _follow(
     course = Course(
         attempts=(*before, current),
         stage=assessment.stage,
-        hang=assessment.hang or _rejected(observed),
+        hang=assessment.hang,
         image_digest=_image_digest(assessment),
     )
     return Decision(course, look_again=(assessment.look_again, _time_left(observed, course.attempts, now=now)))
@@ -85,10 +85,7 @@ def _succeed(
             Reason.RESULT_LOST, "The trainer succeeded, but its pod and its result went before they were read."
         )
         return _next(observed, [*before, _close(observed, current, lost, now=now)], problems, now=now)
-    rejected = _rejected(observed)
-    is_news = rejected is not None or words.published.name != observed.job.status.model_version
-    course = Course((*before, current), Stage.ENDING, hang=rejected, termination=words if is_news else None)
-    return Decision(course, publish=words)
+    return Decision(Course((*before, current), Stage.ENDING, termination=words), publish=words)
 
 
 def _ended(
@@ -205,10 +202,6 @@ def _time_left(observed: ObservedJob, attempts: Sequence[Attempt], *, now: datet
     if profile is None or attempts[-1].stopping_for:
         return None
     return suspension.time_left(observed.job, profile, attempts, now=now)
-
-
-def _rejected(observed: ObservedJob) -> Problem | None:
-    return Problem(observed.rejected.reason, observed.rejected.message) if observed.rejected else None
 
 
 def _image_digest(assessment: Assessment) -> str:

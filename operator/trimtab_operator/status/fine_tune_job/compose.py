@@ -1,6 +1,7 @@
 """The status of a FineTuneJob: facts first, then the conditions and the word that are told from them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from trimtab_operator.api.times import format_time, parse_time
@@ -29,11 +30,20 @@ def compute_status(
     job, stored = observed.job, observed.job.status
     if plan.course is None:
         return Outcome(_wire(stored.model_copy(update={"observed_generation": _generation(observed, stored)})))
-    quiet, situation = _build(observed, problems, plan.course, None, settings=settings, now=now)
+    course = _with_refusal(plan.course, observed)
+    quiet, situation = _build(observed, problems, course, None, settings=settings, now=now)
     report = _report(observed)
     if report is not None and (quiet != stored or _is_due(stored, settings=settings, now=now)):
-        quiet, situation = _build(observed, problems, plan.course, report, settings=settings, now=now)
+        quiet, situation = _build(observed, problems, course, report, settings=settings, now=now)
     return Outcome(_wire(quiet), job_events(job.status, quiet, situation))
+
+
+def _with_refusal(course: Course, observed: ObservedJob) -> Course:
+    """What the API server has just refused keeps the attempt from going on as much as a pod that hangs."""
+    refusal = observed.rejected
+    if refusal is None or course.hang is not None or course.stage is Stage.NONE:
+        return course
+    return replace(course, hang=Problem(refusal.reason, refusal.message))
 
 
 def _build(
@@ -129,7 +139,7 @@ def _with_spent(attempt: Attempt, report: Report) -> Attempt:
 def _with_last_words(status: FineTuneJobStatus, course: Course) -> FineTuneJobStatus:
     """The termination message is there even when the operator was away for the whole run."""
     words = course.termination
-    if words is None:
+    if words is None or _waits_for_version(status, course):
         return status
     said = [words.last_checkpoint] if words.last_checkpoint is not None else []
     checkpoints = merge_checkpoints(status.checkpoints, [*status.checkpoints, *said], status.rejected_checkpoints)
@@ -144,6 +154,13 @@ def _with_last_words(status: FineTuneJobStatus, course: Course) -> FineTuneJobSt
             "model_version": words.published.name if words.published else status.model_version,
         }
     )
+
+
+def _waits_for_version(status: FineTuneJobStatus, course: Course) -> bool:
+    """Its ModelVersion is there in a moment, and the job complete: that is one write, not two."""
+    published = course.termination.published if course.termination else None
+    is_expected = published is not None and published.name == status.model_version
+    return course.stage is Stage.ENDING and course.hang is None and is_expected
 
 
 def _with_totals(

@@ -1,0 +1,136 @@
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from trimtab_operator.api.common import ApiObject
+from trimtab_operator.api.crd import custom_resource_definition, structural
+from trimtab_operator.api.v1alpha1 import KINDS, FineTuneJob
+
+Schema = dict[str, Any]
+IDS = [kind.resource.kind for kind in KINDS]
+
+
+@cache
+def schema_of(kind: type[ApiObject]) -> Schema:
+    schema: Schema = custom_resource_definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if isinstance(schema.get(key), dict):
+            yield from nodes(schema[key], f"{path}{mark}")
+
+
+def field(schema: Schema, path: str) -> Schema:
+    for name in path.split("."):
+        schema = schema["properties"][name]
+    return schema
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_every_field_has_a_description(kind: type[ApiObject]) -> None:
+    fields = [(path, node) for path, node in nodes(schema_of(kind)) if not path.startswith(".metadata")]
+    assert [path for path, node in fields if "description" not in node and not path.endswith(("[]", "{}"))] == []
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_every_string_of_a_spec_is_bounded_where_rules_read_it(kind: type[ApiObject]) -> None:
+    """The API server refuses a CRD whose rules could cost too much."""
+    ruled = [
+        node for path, node in nodes(schema_of(kind)) if path.startswith(".spec") and "x-kubernetes-validations" in node
+    ]
+    lists = [child for node in ruled for child in node.get("properties", {}).values() if child.get("type") == "array"]
+    assert all("maxItems" in node for node in lists)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_the_schema_is_structural(kind: type[ApiObject]) -> None:
+    for path, node in nodes(schema_of(kind)):
+        assert not node.keys() & {"anyOf", "oneOf", "allOf", "$ref", "title", "const", "nullable"}, path
+        typed = "type" in node or "x-kubernetes-int-or-string" in node or "x-kubernetes-preserve-unknown-fields" in node
+        assert typed, path
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_no_reference_has_a_namespace(kind: type[ApiObject]) -> None:
+    assert [
+        path for path, _ in nodes(schema_of(kind)) if path.startswith(".spec") and path.endswith(".namespace")
+    ] == []
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_status_has_no_defaults(kind: type[ApiObject]) -> None:
+    assert [path for path, node in nodes(schema_of(kind)) if path.startswith(".status") and "default" in node] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "message"),
+    [
+        pytest.param(
+            "spec.method",
+            "[has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
+            "has(self.reft), has(self.partial)].filter(x, x).size() == 1",
+            "exactly one of lora, full, headOnly must be set",
+            id="union",
+        ),
+        pytest.param("spec.method", "!has(self.qlora)", "qlora is not available in this release", id="unavailable"),
+        pytest.param(
+            "spec.output",
+            "!has(self.merge) || self.merge == false",
+            "merge must be false: other values are not available in this release",
+            id="only one value",
+        ),
+        pytest.param(
+            "spec.data",
+            "!has(self.general) || size(self.general) == 0",
+            "general is not available in this release",
+            id="only empty",
+        ),
+        pytest.param("spec", "self.model == oldSelf.model", "model is immutable", id="immutable"),
+        pytest.param(
+            "spec",
+            "has(self.profile) == has(oldSelf.profile) && (!has(self.profile) || self.profile == oldSelf.profile)",
+            "profile is immutable",
+            id="immutable and optional",
+        ),
+    ],
+)
+def test_rules(path: str, rule: str, message: str) -> None:
+    assert {"rule": rule, "message": message} in field(schema_of(FineTuneJob), path)["x-kubernetes-validations"]
+
+
+def test_descriptions_name_defaults() -> None:
+    assert field(schema_of(FineTuneJob), "spec.method.lora.r")["description"] == "LoRA rank. Default: 16."
+
+
+def test_what_is_not_there_yet_may_hold_anything() -> None:
+    """So that the answer is 'not in this release' and not 'unknown field'."""
+    assert field(schema_of(FineTuneJob), "spec.objective.dpo")["x-kubernetes-preserve-unknown-fields"] is True
+
+
+def test_a_map_of_untyped_values_is_visible_to_rules() -> None:
+    assert structural({"type": "object", "additionalProperties": True}, {}) == {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def test_a_union_of_types_is_refused() -> None:
+    with pytest.raises(ValueError, match="a CRD knows no anyOf"):
+        structural({"anyOf": [{"type": "string"}, {"type": "boolean"}]}, {})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_names(kind: type[ApiObject]) -> None:
+    crd = custom_resource_definition(kind)
+    names = crd["spec"]["names"]
+    assert crd["metadata"]["name"] == f"{names['plural']}.trimtab.dev"
+    assert names["categories"] == ["trimtab"]
+    assert "mv" not in names["shortNames"]
+    assert crd["spec"]["versions"][0]["subresources"] == {"status": {}}
