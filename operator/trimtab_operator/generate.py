@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def to_yaml(document: Any) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
+@cache
 def generated_files() -> dict[Path, str]:
     """Path inside the repository to content."""
     files = {}
@@ -62,7 +64,8 @@ def write_files(root: Path) -> None:
 
 def print_crds() -> None:
     """All CRDs as one YAML stream, ready for `kubectl apply -f -`."""
-    sys.stdout.write("---\n".join(to_yaml(custom_resource_definition(kind)) for kind in KINDS))
+    crds = [content for path, content in generated_files().items() if path.parent == Path("crds")]
+    sys.stdout.write("---\n".join(crds))
 
 
 def main(arguments: list[str] | None = None) -> int:

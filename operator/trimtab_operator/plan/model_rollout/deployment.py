@@ -2,7 +2,7 @@
 
 The ServerConfig travels in the pod template, as an annotation that the pod reads as a file. So every pod keeps the
 configuration that it was made with: a server that restarts while a bad version is on its way in comes back with the good
-one, and the Deployment's own rolling update tells when the new version is live (docs/decisions/0010).
+one, and the Deployment's own rolling update tells when the new version is live (docs/decisions/0007).
 """
 
 from trimtab_operator import names
