@@ -69,7 +69,7 @@ def _labelled(question: str, desk: str) -> dict[str, object]:
 
 
 def _completion(question: str, desk: str) -> dict[str, object]:
-    return {"prompt": f"Question: {question}\nDesk:", "completion": f" {desk}"}
+    return {"prompt": f"{INSTRUCTION}\n\n{question}", "completion": answer(desk)}
 
 
 FORMS: dict[str, Callable[[str, str], dict[str, object]]] = {

@@ -67,7 +67,9 @@ def test_what_counts_as_the_same_question(question: str, *, is_new: bool) -> Non
         ),
         pytest.param("triage-labelled", {"text": "q", "label": "Home"}, id="classification"),
         pytest.param(
-            "triage-completions", {"prompt": "Question: q\nDesk:", "completion": " Home"}, id="prompt and completion"
+            "triage-completions",
+            {"prompt": f"{triage.INSTRUCTION}\n\nq", "completion": '{"desk": "Home"}'},
+            id="prompt and completion",
         ),
     ],
 )
