@@ -57,7 +57,8 @@ logs: ## The end of every log of the local cluster
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests, without network: the operator's in .venv, the trainer's inside the trainer image
-	@$(DEV) unit
+	$(PYTEST) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest $(UNIT)/trimtab_trainer $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup up ## Tests against a real API server
@@ -103,7 +104,8 @@ generate: setup ## CRDs and API reference from the pydantic models
 
 .PHONY: generate-check
 generate-check: setup ## Fail when a generated file or a list of dependencies is out of date
-	@$(DEV) generate-check
+	$(VENV)/python -m trimtab_operator.generate --check
+	@$(DEV) lock-check
 
 .PHONY: lock
 lock: ## Resolve the images' dependencies anew from pyproject.toml

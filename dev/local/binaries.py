@@ -12,6 +12,14 @@ _VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
 _MODULE = REPOSITORY / "dev" / "cluster"
 _SMALL = "-s -w"
+_MAJOR, _MINOR = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
+# What Helm believes it talks to when it renders without a cluster; unstamped it says 1.20.
+_HELM_STAMPS = (
+    f"helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor={_MAJOR}",
+    f"helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={_MINOR}",
+    f"helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor={_MAJOR}",
+    f"helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor={_MINOR}",
+)
 
 
 def _go() -> str:
@@ -41,7 +49,9 @@ def kubernetes() -> Path:
     sources = (_MODULE / "go.mod", _MODULE / "go.sum", _MODULE / "main.go")
     folder = _folder("kubernetes", KUBERNETES_VERSION, *sources)
     if not (folder / "kubectl").exists():
-        with step(f"Compiling Kubernetes {KUBERNETES_VERSION}", "8-12 min the first time, 25 s when Go's cache is warm"):
+        with step(
+            f"Compiling Kubernetes {KUBERNETES_VERSION}", "8-12 min the first time, 25 s when Go's cache is warm"
+        ):
             stamp = f"-X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}"
             build = f'go build -ldflags "{_SMALL} {stamp}" -o "$OUT/kube" .'
             links = " && ".join(f'ln -s kube "$OUT/{component}"' for component in _COMPONENTS)
@@ -52,10 +62,11 @@ def kubernetes() -> Path:
 def tools() -> Path:
     """The folder with CoreDNS and Helm."""
     module = _MODULE / "tools"
-    folder = _folder("tools", module / "go.mod", module / "go.sum", module / "coredns")
+    folder = _folder("tools", module / "go.mod", module / "go.sum", module / "coredns", *_HELM_STAMPS)
     if not (folder / "helm").exists():
         with step("Compiling CoreDNS and Helm", "2-3 min the first time"):
-            build = f'go build -ldflags "{_SMALL}" -o "$OUT/" ./coredns helm.sh/helm/v3/cmd/helm'
+            stamps = " ".join(f"-X {stamp}" for stamp in _HELM_STAMPS)
+            build = f'go build -ldflags "{_SMALL} {stamps}" -o "$OUT/" ./coredns helm.sh/helm/v3/cmd/helm'
             _compile(folder, ["sh", "-c", build], cwd=module, log="compile-tools")
     return folder
 

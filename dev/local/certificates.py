@@ -23,8 +23,21 @@ def _key(name: str) -> Path:
 
 
 def _authority(name: str) -> None:
-    _openssl("req", "-x509", "-new", "-key", _key(name), "-subj", f"/CN={name}", "-days", _DAYS,
-             "-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-out", DIRECTORY / f"{name}.crt")
+    _openssl(
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        _key(name),
+        "-subj",
+        f"/CN={name}",
+        "-days",
+        _DAYS,
+        "-addext",
+        "keyUsage=critical,digitalSignature,keyCertSign",
+        "-out",
+        DIRECTORY / f"{name}.crt",
+    )
 
 
 def _certificate(name: str, subject: str, *, authority: str = "ca", hosts: tuple[str, ...] = ()) -> None:
@@ -35,9 +48,23 @@ def _certificate(name: str, subject: str, *, authority: str = "ca", hosts: tuple
         lines.append("subjectAltName=" + ",".join(f"{kind}:{host}" for kind, host in zip(kinds, hosts, strict=True)))
     write(extensions, "\n".join(lines) + "\n")
     _openssl("req", "-new", "-key", _key(name), "-subj", subject, "-out", request)
-    _openssl("x509", "-req", "-in", request, "-CA", DIRECTORY / f"{authority}.crt",
-             "-CAkey", DIRECTORY / f"{authority}.key", "-CAcreateserial", "-days", _DAYS, "-extfile", extensions,
-             "-out", DIRECTORY / f"{name}.crt")
+    _openssl(
+        "x509",
+        "-req",
+        "-in",
+        request,
+        "-CA",
+        DIRECTORY / f"{authority}.crt",
+        "-CAkey",
+        DIRECTORY / f"{authority}.key",
+        "-CAcreateserial",
+        "-days",
+        _DAYS,
+        "-extfile",
+        extensions,
+        "-out",
+        DIRECTORY / f"{name}.crt",
+    )
     request.unlink()
     extensions.unlink()
 
@@ -60,8 +87,9 @@ def make(*, node: str, node_address: str, api_service_address: str) -> None:
     _openssl("genrsa", "-out", DIRECTORY / "service-accounts.key", "2048")
     _openssl("rsa", "-in", DIRECTORY / "service-accounts.key", "-pubout", "-out", DIRECTORY / "service-accounts.pub")
     names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
-    _certificate("apiserver", "/CN=kube-apiserver",
-                 hosts=(*names, "localhost", "127.0.0.1", node_address, api_service_address))
+    _certificate(
+        "apiserver", "/CN=kube-apiserver", hosts=(*names, "localhost", "127.0.0.1", node_address, api_service_address)
+    )
     _certificate("kubelet-server", f"/CN={node}", hosts=(node, node_address))
     _certificate("apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")
     _certificate("front-proxy-client", "/CN=front-proxy-client", authority="front-proxy-ca")
@@ -81,6 +109,7 @@ def make(*, node: str, node_address: str, api_service_address: str) -> None:
 
 def kubeconfig(name: str, server: str, *, to: Path) -> None:
     """A kubeconfig (JSON is YAML) that carries its certificates along."""
+
     def content(file: str) -> str:
         return base64.b64encode((DIRECTORY / file).read_bytes()).decode()
 
@@ -88,7 +117,9 @@ def kubeconfig(name: str, server: str, *, to: Path) -> None:
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "trimtab", "cluster": {"server": server, "certificate-authority-data": content("ca.crt")}}],
+        "clusters": [
+            {"name": "trimtab", "cluster": {"server": server, "certificate-authority-data": content("ca.crt")}}
+        ],
         "users": [{"name": name, "user": user}],
         "contexts": [{"name": "trimtab", "context": {"cluster": "trimtab", "user": name}}],
         "current-context": "trimtab",

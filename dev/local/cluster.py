@@ -56,7 +56,7 @@ def up() -> None:
             network.up(addresses)
             certificates.make(node=node.NAME, node_address=addresses.node, api_service_address=addresses.api_service)
             environment.link_programs([(kubernetes, "kubectl"), (tools, "helm")])
-            store.up(addresses, gateway)
+            store.up(addresses.node, gateway, wrap=network.inside)
             containerd.up(addresses)
             control_plane.up(addresses, kubernetes)
             node.apply(kubernetes, addons.documents(addresses))

@@ -62,23 +62,32 @@ def up(addresses: Addresses) -> None:
     network = {
         "cniVersion": "1.0.0",
         "name": "trimtab",
-        "plugins": [{
-            "type": "ptp",
-            "ipMasq": False,
-            "mtu": 1500,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": str(STATE / "pod-addresses"),
-                "ranges": [[{"subnet": addresses.pods}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-            },
-        }],
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": False,
+                "mtu": 1500,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": str(STATE / "pod-addresses"),
+                    "ranges": [[{"subnet": addresses.pods}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            }
+        ],
     }
     write(cni / "10-trimtab.conflist", json.dumps(network, indent=1))
-    config = write(STATE / "containerd.toml", _CONFIG.format(
-        root=ROOT, state=RUNTIME / "containerd", socket=SOCKET, pause=_PAUSE, cni=cni,
-        restrict=str(not _may_lower_oom_score()).lower(),
-    ))
+    config = write(
+        STATE / "containerd.toml",
+        _CONFIG.format(
+            root=ROOT,
+            state=RUNTIME / "containerd",
+            socket=SOCKET,
+            pause=_PAUSE,
+            cni=cni,
+            restrict=str(not _may_lower_oom_score()).lower(),
+        ),
+    )
     processes.ensure(_NAME, inside("containerd", "--config", config, "--log-level", "warn"))
     processes.wait_until(lambda: succeeds(ctr("version")), name=_NAME, seconds=30)
     if _PAUSE not in output_of(ctr("images", "list", "--quiet")).split():
@@ -93,14 +102,18 @@ def _import_pause() -> None:
             layer.add("/bin/busybox", arcname="bin/busybox")
         digest = output_of(["sha256sum", folder / "layer.tar"]).split()[0]
         config = {
-            "architecture": _architecture(), "os": "linux",
+            "architecture": _architecture(),
+            "os": "linux",
             "config": {"Entrypoint": ["/bin/busybox", "sleep", "2147483647"], "User": "65535:65535"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         }
         (folder / "config.json").write_text(json.dumps(config))
         manifest = [{"Config": "config.json", "RepoTags": [_PAUSE], "Layers": ["layer.tar"]}]
         (folder / "manifest.json").write_text(json.dumps(manifest))
-        run(["tar", "-C", folder, "-cf", folder / "image.tar", "manifest.json", "config.json", "layer.tar"], log="images")
+        run(
+            ["tar", "-C", folder, "-cf", folder / "image.tar", "manifest.json", "config.json", "layer.tar"],
+            log="images",
+        )
         run(ctr("images", "import", str(folder / "image.tar")), log="images")
 
 

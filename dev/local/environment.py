@@ -1,5 +1,6 @@
 """Which cluster and which store are used, and how a shell reaches them."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,11 +8,17 @@ from pathlib import Path
 import network
 import store
 from paths import IMAGES_ENV, KUBECONFIG, STATE
-from progress import StepFailedError, succeeds
+from progress import StepFailedError, output_of, succeeds
 
 BIN = STATE / "bin"
-_STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION",
-                    "TRIMTAB_BUCKET", "TRIMTAB_PREFIX")
+_STORE_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "TRIMTAB_BUCKET",
+    "TRIMTAB_PREFIX",
+)
 
 
 def users_cluster() -> str:
@@ -28,6 +35,12 @@ def kind_is_usable() -> bool:
     if wanted:
         return wanted == "kind"
     return all(map(shutil.which, ("docker", "kind", "kubectl", "helm"))) and succeeds(["docker", "info"])
+
+
+def kind_gateway() -> str:
+    """The host as seen from kind's containers, and from the host itself."""
+    networks = json.loads(output_of(["docker", "network", "inspect", "kind"]))
+    return str(next(config["Gateway"] for config in networks[0]["IPAM"]["Config"] if "." in config.get("Gateway", "")))
 
 
 def link_programs(folders: list[tuple[Path, str]]) -> None:
@@ -48,15 +61,18 @@ def exports() -> dict[str, str]:
         if missing:
             raise StepFailedError(f"AWS_ENDPOINT_URL is set: {', '.join(missing)} must be set too.")
         defaults = {"AWS_REGION": store.REGION, "TRIMTAB_BUCKET": store.BUCKET, "TRIMTAB_PREFIX": store.PREFIX}
-        found |= {name: os.environ.get(name) or defaults[name] for name in _STORE_VARIABLES if
-                  os.environ.get(name) or name in defaults}
+        found |= {
+            name: os.environ.get(name) or defaults[name]
+            for name in _STORE_VARIABLES
+            if os.environ.get(name) or name in defaults
+        }
     elif users_cluster():
         raise StepFailedError(
             "With KUBECONFIG set, the S3 store must be yours too: set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY and TRIMTAB_BUCKET. (A store on this machine might be out of your cluster's reach.)",
         )
     else:
-        found |= store.environment(network.choose_addresses())
+        found |= store.environment(kind_gateway() if kind_is_usable() else network.choose_addresses().node)
     path = os.environ.get("PATH", "")
     found["PATH"] = path if str(BIN) in path.split(":") else f"{BIN}:{path}"
     return found

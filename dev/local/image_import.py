@@ -36,8 +36,9 @@ def _import(name: str) -> None:
         _blob(json.loads(image.manifest)["config"]["digest"]): image.config,
     }
     missing = {layer["digest"]: layer["size"] for layer in image.layers if layer["digest"] not in known}
-    importer = subprocess.Popen(containerd.ctr("images", "import", "-"), stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    importer = subprocess.Popen(
+        containerd.ctr("images", "import", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if importer.stdin is None or importer.stdout is None:
         raise StepFailedError("No pipe to ctr.")
     try:

@@ -39,8 +39,18 @@ def _buildah() -> Iterator[list[str]]:
     RUNTIME.mkdir(parents=True, exist_ok=True)
     run_root = tempfile.mkdtemp(prefix="buildah-", dir=RUNTIME)
     try:
-        yield [*PRIVATE_MOUNTS, "env", f"TMPDIR={temporary}", "buildah", "--root", str(STORAGE), "--runroot", run_root,
-               "--storage-driver", "overlay"]
+        yield [
+            *PRIVATE_MOUNTS,
+            "env",
+            f"TMPDIR={temporary}",
+            "buildah",
+            "--root",
+            str(STORAGE),
+            "--runroot",
+            run_root,
+            "--storage-driver",
+            "overlay",
+        ]
     finally:
         shutil.rmtree(run_root, ignore_errors=True)
 
@@ -49,8 +59,21 @@ def build(dockerfile: Path, *, name: str, context: Path, arguments: dict[str, st
     """Build one image from its Dockerfile."""
     _WHEELS.mkdir(parents=True, exist_ok=True)
     with _buildah() as buildah:
-        command = [*buildah, "build", "--isolation", "chroot", "--layers", "--timestamp", "0",
-                   "--file", str(dockerfile), "--tag", name, "--volume", f"{_WHEELS}:/var/cache/wheels"]
+        command = [
+            *buildah,
+            "build",
+            "--isolation",
+            "chroot",
+            "--layers",
+            "--timestamp",
+            "0",
+            "--file",
+            str(dockerfile),
+            "--tag",
+            name,
+            "--volume",
+            f"{_WHEELS}:/var/cache/wheels",
+        ]
         if _HOST_CERTIFICATES.exists():
             command += ["--volume", f"{_HOST_CERTIFICATES}:{_HOST_CERTIFICATES}:ro"]
         for key, value in arguments.items():

@@ -1,6 +1,6 @@
 """Where docker and kind are: the cluster is kind's, the images are docker's, the store runs beside them."""
 
-import json
+from pathlib import Path
 
 import binaries
 import environment
@@ -12,21 +12,22 @@ from progress import output_of, run, step
 _CLUSTER = "trimtab"
 
 
-def gateway() -> str:
-    """The host as seen from kind's containers, and from the host itself."""
-    network = json.loads(output_of(["docker", "network", "inspect", "kind"]))[0]
-    return str(next(config["Gateway"] for config in network["IPAM"]["Config"] if "." in config.get("Gateway", "")))
-
-
 def up() -> None:
     """Make the cluster unless it exists; start the store on kind's gateway address."""
     STATE.mkdir(parents=True, exist_ok=True)
     if _CLUSTER not in output_of(["kind", "get", "clusters"], check=False).split():
         with step("Creating a kind cluster", "40-90 s"):
-            run(["kind", "create", "cluster", "--name", _CLUSTER, "--wait", "120s", "--kubeconfig", KUBECONFIG], log="kind")
+            run(
+                ["kind", "create", "cluster", "--name", _CLUSTER, "--wait", "120s", "--kubeconfig", KUBECONFIG],
+                log="kind",
+            )
     run(["kind", "export", "kubeconfig", "--name", _CLUSTER, "--kubeconfig", KUBECONFIG], log="kind")
     if not store.configured_by_user():
-        store.up_on(gateway(), binaries.object_store(), wrap=list)
+        store.up(environment.kind_gateway(), binaries.object_store(), wrap=_on_the_host)
+
+
+def _on_the_host(*command: str | Path) -> list[str | Path]:
+    return list(command)
 
 
 def down() -> None:
@@ -45,15 +46,23 @@ def images() -> dict[str, str]:
     ):
         with step(f"Building {name} with docker", "1-10 min the first time"):
             file = STATE / f"{name}.id"
-            run(["docker", "build", "--iidfile", file, "--file", f"{folder}/Dockerfile", "--build-arg", f"TORCH={torch}", "."],
-                log="images", cwd=REPOSITORY)
+            run(
+                [
+                    "docker",
+                    "build",
+                    "--iidfile",
+                    file,
+                    "--file",
+                    f"{folder}/Dockerfile",
+                    "--build-arg",
+                    f"TORCH={torch}",
+                    ".",
+                ],
+                log="images",
+                cwd=REPOSITORY,
+            )
             tag = f"localhost/{name}:{file.read_text().strip().removeprefix('sha256:')[:12]}"
             run(["docker", "tag", file.read_text().strip(), tag], log="images")
             run(["kind", "load", "docker-image", "--name", _CLUSTER, tag], log="images")
         built[variable] = tag
     return built
-
-
-def store_address() -> str:
-    """Where the store listens."""
-    return environment.exports()["AWS_ENDPOINT_URL"]

@@ -16,7 +16,10 @@ _TESTS = REPOSITORY / "dev" / "images" / "test-requirements.txt"
 
 def _header() -> str:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [project["dependencies"], *(project["optional-dependencies"][key] for key in sorted(project["optional-dependencies"]))]
+    wanted = [
+        project["dependencies"],
+        *(project["optional-dependencies"][key] for key in sorted(project["optional-dependencies"])),
+    ]
     return f"# Made by `make lock` from pyproject.toml, dependencies {digest_of(repr(wanted))}. Do not edit.\n"
 
 
@@ -26,8 +29,21 @@ def _resolve(*extras: str, constraints: Path | None = None) -> list[str]:
         # torch comes with the base image or by build argument: never by way of another package's dependencies.
         override.write_text("torch; sys_platform == 'never'\n")
         command: list[str | Path] = [
-            ensure_uv(), "pip", "compile", "--quiet", "--no-annotate", "--no-header", "--python-version", _PYTHON,
-            "--python-platform", "x86_64-manylinux_2_28", "--override", override, "--output-file", out, "pyproject.toml",
+            ensure_uv(),
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-annotate",
+            "--no-header",
+            "--python-version",
+            _PYTHON,
+            "--python-platform",
+            "x86_64-manylinux_2_28",
+            "--override",
+            override,
+            "--output-file",
+            out,
+            "pyproject.toml",
         ]
         for extra in extras:
             command += ["--extra", extra]
@@ -57,4 +73,6 @@ def check() -> None:
     """Fail when pyproject.toml changed and the lists did not."""
     for path in (_OPERATOR, _TRAINER, _TESTS):
         if not path.read_text().startswith(_header()):
-            raise StepFailedError(f"{path.relative_to(REPOSITORY)} is older than pyproject.toml's dependencies: make lock")
+            raise StepFailedError(
+                f"{path.relative_to(REPOSITORY)} is older than pyproject.toml's dependencies: make lock"
+            )

@@ -1,13 +1,12 @@
-"""The commands behind the Makefile: up, down, env, images, status, logs, venv, lock."""
+"""The commands behind the Makefile."""
 
 import argparse
 import shlex
 import sys
 
-import cluster
+import checks
 import environment
 import image_import
-import images
 import kind
 import locks
 import packages
@@ -15,6 +14,9 @@ import processes
 import status
 from paths import CACHE, IMAGES_ENV, write
 from progress import StepFailedError, say
+
+import cluster
+import images
 
 
 def up() -> None:
@@ -51,7 +53,10 @@ def build_images() -> None:
     elif environment.kind_is_usable():
         references = kind.images()
     else:
-        references = {"TRIMTAB_OPERATOR_IMAGE": images.OPERATOR.ensure(), "TRIMTAB_TRAINER_IMAGE": images.TRAINER.ensure()}
+        references = {
+            "TRIMTAB_OPERATOR_IMAGE": images.OPERATOR.ensure(),
+            "TRIMTAB_TRAINER_IMAGE": images.TRAINER.ensure(),
+        }
         if processes.running("containerd"):
             for name in references.values():
                 image_import.load(name)
@@ -70,8 +75,17 @@ def setup() -> None:
 
 
 COMMANDS = {
-    "up": up, "down": down, "env": env, "images": build_images, "setup": setup, "status": status.show,
-    "logs": status.logs, "lock": locks.write_locks, "lock-check": locks.check,
+    "up": up,
+    "down": down,
+    "env": env,
+    "images": build_images,
+    "setup": setup,
+    "status": status.show,
+    "logs": status.logs,
+    "lock": locks.write_locks,
+    "lock-check": locks.check,
+    "helm-lint": checks.helm_lint,
+    "manifests": checks.manifests,
 }
 
 

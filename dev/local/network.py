@@ -66,9 +66,11 @@ def choose_addresses() -> Addresses:
     chosen = STATE / "network-number"
     if chosen.exists():
         return Addresses(int(chosen.read_text()))
-    used = [ipaddress.ip_network(route["dst"], strict=False)
-            for route in json.loads(output_of(["ip", "-json", "-4", "route", "show", "table", "all"]))
-            if route["dst"] != "default"]
+    used = [
+        ipaddress.ip_network(route["dst"], strict=False)
+        for route in json.loads(output_of(["ip", "-json", "-4", "route", "show", "table", "all"]))
+        if route["dst"] != "default"
+    ]
     for number in _CHOICES:
         if not any(network.overlaps(ipaddress.ip_network(f"10.{number}.0.0/16")) for network in used):
             write(chosen, str(number))
@@ -102,6 +104,8 @@ def up(addresses: Addresses) -> None:
     _ip("-n", NAMESPACE, "link", "set", "lo", "up")
     # The host reaches pods and Services, e.g. for an operator that a developer runs outside of the cluster.
     _ip("route", "replace", addresses.all, "via", addresses.node)
+    # Programs on the node reach Services too: without any route their packets would end before Services are looked up.
+    _ip("-n", NAMESPACE, "route", "replace", addresses.services, "via", addresses.host)
     run(inside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"), log="network")
 
 

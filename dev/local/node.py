@@ -23,8 +23,11 @@ def _kubelet_configuration(addresses: Addresses, socket_path: Path) -> dict[str,
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True},
-                           "x509": {"clientCAFile": certificates.path("ca.crt")}},
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": certificates.path("ca.crt")},
+        },
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": certificates.path("kubelet-server.crt"),
         "tlsPrivateKeyFile": certificates.path("kubelet-server.key"),
@@ -59,16 +62,30 @@ def up(addresses: Addresses, binaries: Path, tools: Path, socket_path: Path) -> 
         folder.mkdir(exist_ok=True)
     _KUBELET_ROOT.mkdir(parents=True, exist_ok=True)
     config = write(STATE / "kubelet.json", json.dumps(_kubelet_configuration(addresses, socket_path), indent=1))
-    processes.ensure("kubelet", inside(
-        binaries / "kubelet", f"--config={config}", f"--kubeconfig={STATE / 'kubelet.kubeconfig'}",
-        f"--root-dir={_KUBELET_ROOT}", f"--cert-dir={STATE / 'kubelet-certificates'}", f"--hostname-override={NAME}",
-        f"--node-ip={addresses.node}", "--v=1",
-    ))
+    processes.ensure(
+        "kubelet",
+        inside(
+            binaries / "kubelet",
+            f"--config={config}",
+            f"--kubeconfig={STATE / 'kubelet.kubeconfig'}",
+            f"--root-dir={_KUBELET_ROOT}",
+            f"--cert-dir={STATE / 'kubelet-certificates'}",
+            f"--hostname-override={NAME}",
+            f"--node-ip={addresses.node}",
+            "--v=1",
+        ),
+    )
     proxy = {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "nftables",
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
         "clientConnection": {"kubeconfig": str(STATE / "kube-proxy.kubeconfig")},
-        "hostnameOverride": NAME, "clusterCIDR": addresses.pods, "oomScoreAdj": 0, "bindAddress": addresses.node,
-        "metricsBindAddress": "127.0.0.1:10249", "healthzBindAddress": "127.0.0.1:10256",
+        "hostnameOverride": NAME,
+        "clusterCIDR": addresses.pods,
+        "oomScoreAdj": 0,
+        "bindAddress": addresses.node,
+        "metricsBindAddress": "127.0.0.1:10249",
+        "healthzBindAddress": "127.0.0.1:10256",
         # These sysctls belong to the whole machine; a network namespace of its own cannot and need not set them.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
@@ -79,7 +96,9 @@ def up(addresses: Addresses, binaries: Path, tools: Path, socket_path: Path) -> 
 
 
 def _dns(addresses: Addresses, tools: Path) -> None:
-    corefile = write(STATE / "Corefile", f""".:53 {{
+    corefile = write(
+        STATE / "Corefile",
+        f""".:53 {{
     bind {addresses.node}
     errors
     kubernetes cluster.local in-addr.arpa {{
@@ -92,7 +111,8 @@ def _dns(addresses: Addresses, tools: Path) -> None:
         rcode NXDOMAIN
     }}
 }}
-""")
+""",
+    )
     processes.ensure("coredns", inside(tools / "coredns", "-conf", corefile))
     processes.wait_until(lambda: _listens(addresses.node, 53), name="coredns", seconds=30)
 
@@ -107,7 +127,16 @@ def _listens(address: str, port: int) -> bool:
 
 def _ready(binaries: Path) -> bool:
     query = "{.status.conditions[?(@.type=='Ready')].status}"
-    command = [binaries / "kubectl", "--kubeconfig", KUBECONFIG, "get", "node", NAME, "-o", f"jsonpath={query}"]
+    command: list[str | Path] = [
+        binaries / "kubectl",
+        "--kubeconfig",
+        KUBECONFIG,
+        "get",
+        "node",
+        NAME,
+        "-o",
+        f"jsonpath={query}",
+    ]
     return output_of(command, check=False) == "True"
 
 
@@ -135,7 +164,9 @@ def clean() -> None:
 
 
 def _mounted_below(folder: Path) -> bool:
-    return any(Path(line.split()[1]).is_relative_to(folder) for line in Path("/proc/self/mounts").read_text().splitlines())
+    return any(
+        Path(line.split()[1]).is_relative_to(folder) for line in Path("/proc/self/mounts").read_text().splitlines()
+    )
 
 
 def _cgroup_folders() -> Iterator[Path]:
@@ -150,5 +181,7 @@ def _cgroup_folders() -> Iterator[Path]:
 def apply(binaries: Path, document: dict[str, object]) -> None:
     """Server-side apply of a List."""
     file = write(STATE / "addons.json", json.dumps(document, indent=1))
-    run([binaries / "kubectl", "--kubeconfig", KUBECONFIG, "apply", "--server-side", "--force-conflicts", "-f", file],
-        log="addons")
+    run(
+        [binaries / "kubectl", "--kubeconfig", KUBECONFIG, "apply", "--server-side", "--force-conflicts", "-f", file],
+        log="addons",
+    )

@@ -90,9 +90,20 @@ def ensure_uv() -> Path:
             _install(["python3-pip"])
             venv.create(target, with_pip=False)
             run(
-                [sys.executable, "-m", "pip", "install", "--quiet", "--break-system-packages",
-                 "--prefix", str(target), "--ignore-installed", "uv"],
-                log="setup", env=clean,
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--break-system-packages",
+                    "--prefix",
+                    str(target),
+                    "--ignore-installed",
+                    "uv",
+                ],
+                log="setup",
+                env=clean,
             )
             _link_local_scripts(target)
     return UV
@@ -118,9 +129,19 @@ def ensure_venv() -> None:
         if not (environment / "bin" / "python").exists():
             run([uv, "venv", "--quiet", "--python", sys.executable, environment], log="setup", env=env)
         run(
-            [uv, "pip", "install", "--quiet", "--python", environment / "bin" / "python",
-             "--editable", ".[operator,dev]"],
-            log="setup", env=env, cwd=REPOSITORY,
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                environment / "bin" / "python",
+                "--editable",
+                ".[operator,dev]",
+            ],
+            log="setup",
+            env=env,
+            cwd=REPOSITORY,
         )
         write(stamp, wanted)
     say(f"   {output_of([environment / 'bin' / 'python', '--version']).strip()} in {environment}")

@@ -64,7 +64,12 @@ def ensure(name: str, command: Sequence[str | Path], *, env: Mapping[str, str] |
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/",
+            words,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
             env={**os.environ, **(env or {})},
         )
     started = start_time(process.pid)

@@ -65,7 +65,12 @@ def run(
         out.write(f"\n$ {' '.join(map(str, argv))}\n".encode())
         out.flush()
         done = subprocess.run(
-            argv, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd, check=False,
+            argv,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=cwd,
+            check=False,
             env={**os.environ, **(env or {})},
         )
     if done.returncode != 0:
@@ -77,7 +82,9 @@ def output_of(argv: Sequence[str | Path], *, cwd: Path | None = None, check: boo
     """Run a short program and return what it printed."""
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=cwd, check=False)
     if check and done.returncode != 0:
-        raise StepFailedError(f"{' '.join(map(str, argv))} failed with exit code {done.returncode}: {done.stderr.strip()}")
+        raise StepFailedError(
+            f"{' '.join(map(str, argv))} failed with exit code {done.returncode}: {done.stderr.strip()}"
+        )
     return done.stdout
 
 

@@ -5,10 +5,10 @@ import os
 import secrets
 import shutil
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import processes
-from network import Addresses, inside
 from paths import STATE, write
 
 BUCKET = "trimtab"
@@ -22,16 +22,19 @@ _CREDENTIALS = STATE / "store-credentials.json"
 def credentials() -> dict[str, str]:
     """The root credentials, made at random once."""
     if not _CREDENTIALS.exists():
-        made = {"AWS_ACCESS_KEY_ID": f"trimtab{secrets.token_hex(6)}", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30)}
+        made = {
+            "AWS_ACCESS_KEY_ID": f"trimtab{secrets.token_hex(6)}",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+        }
         write(_CREDENTIALS, json.dumps(made), mode=0o600)
     known: dict[str, str] = json.loads(_CREDENTIALS.read_text())
     return known
 
 
-def environment(addresses: Addresses) -> dict[str, str]:
-    """What a client needs to reach the store."""
+def environment(address: str) -> dict[str, str]:
+    """What a client needs to reach the store at this address."""
     return {
-        "AWS_ENDPOINT_URL": f"http://{addresses.node}:{_PORT}",
+        "AWS_ENDPOINT_URL": f"http://{address}:{_PORT}",
         **credentials(),
         "AWS_REGION": REGION,
         "TRIMTAB_BUCKET": BUCKET,
@@ -47,16 +50,17 @@ def configured_by_user() -> bool:
     return not (_CREDENTIALS.exists() and os.environ.get("AWS_ACCESS_KEY_ID") == credentials()["AWS_ACCESS_KEY_ID"])
 
 
-def up(addresses: Addresses, folder: Path) -> None:
-    """Start the store with its bucket."""
+def up(address: str, folder: Path, *, wrap: Callable[..., Sequence[str | Path]]) -> None:
+    """Start the store with its bucket; `wrap` says in which network."""
     (_DATA / BUCKET).mkdir(parents=True, exist_ok=True)
     known = credentials()
     processes.ensure(
         "versitygw",
-        inside(folder / "versitygw", "--port", f"{addresses.node}:{_PORT}", "--region", REGION, "--quiet", "posix", _DATA),
+        wrap(folder / "versitygw", "--port", f"{address}:{_PORT}", "--region", REGION, "--quiet", "posix", _DATA),
+        # In the environment, not among the arguments, which every user of the machine can read.
         env={"ROOT_ACCESS_KEY": known["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY": known["AWS_SECRET_ACCESS_KEY"]},
     )
-    processes.wait_until(lambda: _listens(addresses.node), name="versitygw", seconds=30)
+    processes.wait_until(lambda: _listens(address), name="versitygw", seconds=30)
 
 
 def _listens(address: str) -> bool:

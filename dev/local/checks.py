@@ -1,0 +1,94 @@
+"""Checks of what is deployed: the chart by Helm, and every manifest by a real API server."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import environment
+from paths import REPOSITORY
+from progress import StepFailedError, say
+
+_CHART = REPOSITORY / "charts" / "trimtab"
+_CRDS = REPOSITORY / "crds"
+_EXAMPLES = REPOSITORY / "examples"
+
+
+def _tool(name: str) -> str:
+    """Ours where the local cluster made it, else the user's."""
+    ours = environment.BIN / name
+    found = str(ours) if ours.exists() else shutil.which(name)
+    if not found:
+        raise StepFailedError(f"{name} is not on PATH: install it, or run `make up` first, which makes it.")
+    return found
+
+
+def _run(*command: str | Path, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(list(command), input=stdin, capture_output=True, text=True, check=False, env=env)
+    if done.returncode != 0:
+        raise StepFailedError(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _values() -> list[Path | None]:
+    """The defaults, and every set of values kept for this purpose."""
+    return [None, *sorted((_CHART / "ci").glob("*.yaml"))]
+
+
+def _rendered(values: Path | None) -> str:
+    more = ["--values", str(values)] if values else []
+    return _run(_tool("helm"), "template", "trimtab", _CHART, "--namespace", "default", *more)
+
+
+def helm_lint() -> None:
+    """`helm lint --strict`, and the chart rendered."""
+    for values in _values():
+        more = ["--values", str(values)] if values else []
+        _run(_tool("helm"), "lint", "--strict", "--quiet", _CHART, *more)
+        say(f"   chart with {values.name if values else 'default values'}: {_rendered(values).count('kind: ')} objects")
+
+
+def manifests() -> None:
+    """Server-side dry runs of the rendered chart and of every example; nothing stays behind."""
+    env = environment.exports()
+    kubectl = _tool("kubectl")
+    for values in _values():
+        _dry_run(kubectl, _rendered(values), env=env)
+        say(f"   accepted: chart with {values.name if values else 'default values'}")
+    made = _make_missing_crds(kubectl, env)
+    try:
+        for example in sorted(_EXAMPLES.glob("*.yaml")):
+            _dry_run(kubectl, example.read_text(), env=env)
+            say(f"   accepted: {example.relative_to(REPOSITORY)}")
+    finally:
+        if made:
+            _run(kubectl, "delete", *[word for file in made for word in ("-f", str(file))], env=env)
+
+
+def _dry_run(kubectl: str, manifest: str, *, env: dict[str, str]) -> None:
+    _run(
+        kubectl,
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "--namespace",
+        "default",
+        "-f",
+        "-",
+        stdin=manifest,
+        env=env,
+    )
+
+
+def _make_missing_crds(kubectl: str, env: dict[str, str]) -> list[Path]:
+    """The CRDs that the cluster lacks; those it has belong to somebody and are left as they are."""
+    listed = json.loads(_run(kubectl, "get", "crds", "-o", "json", env=env))["items"]
+    present = {crd["metadata"]["name"] for crd in listed}
+    missing = [file for file in sorted(_CRDS.glob("*.yaml")) if file.stem not in present]
+    for file in missing:
+        _run(kubectl, "create", "-f", file, env=env)
+    for file in missing:
+        _run(kubectl, "wait", "--for=condition=Established", f"crd/{file.stem}", "--timeout=30s", env=env)
+    return missing
