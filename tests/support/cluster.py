@@ -14,17 +14,6 @@ from urllib.parse import urlencode
 
 Manifest = dict[str, Any]
 _LOCAL_CLUSTER = Path(os.environ.get("TRIMTAB_STATE") or Path.home() / ".cache/trimtab/run") / "admin.kubeconfig"
-_PLURALS = {
-    "StorageProfile": "storageprofiles",
-    "TrainingProfile": "trainingprofiles",
-    "FineTuneJob": "finetunejobs",
-} | {
-    "ModelVersion": "modelversions",
-    "ModelRollout": "modelrollouts",
-    "CustomResourceDefinition": "customresourcedefinitions",
-    "Namespace": "namespaces",
-    "ServiceAccount": "serviceaccounts",
-}
 
 
 class RefusedError(Exception):
@@ -118,7 +107,8 @@ def collection(manifest: Manifest) -> str:
     version = manifest["apiVersion"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     namespace = manifest["metadata"].get("namespace")
-    plural = _PLURALS.get(manifest["kind"], manifest["kind"].lower() + "s")
+    kind = manifest["kind"].lower()
+    plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
 
