@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.support.jobs import merged
 from tests.support.manifests import smallest
+
 from trimtab_operator.api.times import format_time
 from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelVersion, StorageProfile, TrainingProfile
 from trimtab_operator.settings import Settings
@@ -28,7 +29,9 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def make_job(*, name: str = "tone", status: dict[str, Any] | None = None, generation: int = 1, **spec: Any) -> FineTuneJob:
+def make_job(
+    *, name: str = "tone", status: dict[str, Any] | None = None, generation: int = 1, **spec: Any
+) -> FineTuneJob:
     """The smallest job; keyword arguments (camelCase, as in YAML) replace or extend parts of its spec."""
     body = smallest("FineTuneJob")
     body["metadata"] |= {"name": name, "uid": UID, "generation": generation, "creationTimestamp": format_time(NOW)}
@@ -82,7 +85,9 @@ def observed(job: FineTuneJob | None = None, **fields: Any) -> ObservedJob:
 def checkpoint(step: int, *, attempt: int = 1) -> CommittedCheckpoint:
     """A committed checkpoint."""
     uri = f"s3://trimtab/demo/tone/{UID}/manifests/s{step:09d}-a{attempt}.json"
-    return CommittedCheckpoint(step=step, attempt=attempt, uri=uri, manifest_sha256=SHA, bytes=10, time="2026-11-21T12:00:00Z")
+    return CommittedCheckpoint(
+        step=step, attempt=attempt, uri=uri, manifest_sha256=SHA, bytes=10, time="2026-11-21T12:00:00Z"
+    )
 
 
 def make_report(phase: str = "Training", *, attempt: int = 1, **fields: Any) -> TrainerReport:

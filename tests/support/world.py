@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.support.builders import NOW, SETTINGS, make_job, make_profile, make_storage, pod_of
+
 from trimtab_operator.api.times import format_time
 from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelVersion, Reason, StorageProfile, TrainingProfile
 from trimtab_operator.plan.fine_tune_job.compose import make_plan
@@ -193,7 +194,9 @@ class World:
     def remove_job(self) -> "World":
         """The garbage collector is done with a Job that is being deleted."""
         name = self.status.attempts[-1].job_name
-        self.pods = {key: pod for key, pod in self.pods.items() if pod["metadata"]["ownerReferences"][0]["name"] != name}
+        self.pods = {
+            key: pod for key, pod in self.pods.items() if pod["metadata"]["ownerReferences"][0]["name"] != name
+        }
         del self.jobs[name]
         return self.settle()
 

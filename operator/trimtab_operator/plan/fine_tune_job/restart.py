@@ -28,6 +28,7 @@ from trimtab_trainer.contract.exit_codes import REASON_OF, USER_MUST_ACT
 FIRST_DELAY = timedelta(seconds=10)
 LONGEST_DELAY = timedelta(minutes=5)
 OUT_OF_MEMORY_ATTEMPTS = 2
+_DOUBLINGS = 10
 
 _FINAL = frozenset(Reason(REASON_OF[code].value) for code in USER_MUST_ACT)
 _STOPS = frozenset({Reason.DEADLINE_EXCEEDED, Reason.BUDGET_EXCEEDED})
@@ -79,7 +80,7 @@ def retry_delay(attempts: Sequence[Attempt]) -> timedelta:
     """It doubles with every failure in a row. Disruptions and suspensions wait for nothing, and break the row."""
     free = DISRUPTIONS | {Reason.SUSPENDED, Reason.OUT_OF_MEMORY}
     row = sum(1 for _ in takewhile(lambda attempt: reason_of(attempt) not in free, reversed(attempts)))
-    return min(FIRST_DELAY * 2 ** (row - 1), LONGEST_DELAY) if row else timedelta(0)
+    return min(FIRST_DELAY * 2 ** min(row - 1, _DOUBLINGS), LONGEST_DELAY) if row else timedelta(0)
 
 
 def reason_of(attempt: Attempt) -> Reason:

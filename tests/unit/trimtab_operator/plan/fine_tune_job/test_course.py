@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-
 from tests.support.builders import checkpoint, make_job, make_profile, make_report, make_version, success
 from tests.support.world import World
+
 from trimtab_operator.api.v1alpha1 import Reason
 
 
@@ -22,7 +22,12 @@ def test_a_short_uneventful_job_costs_six_writes() -> None:
     world.advance(1).succeed(success())
     assert world.status.state == "Complete"
     assert world.writes <= 6
-    assert [event.reason.value for event in world.events] == ["Accepted", "AttemptStarted", "CheckpointCommitted", "Succeeded"]
+    assert [event.reason.value for event in world.events] == [
+        "Accepted",
+        "AttemptStarted",
+        "CheckpointCommitted",
+        "Succeeded",
+    ]
 
 
 def test_a_job_at_rest_is_never_written_again() -> None:
@@ -52,10 +57,14 @@ def test_complete_waits_for_its_version() -> None:
 def test_the_version_is_the_lasting_record() -> None:
     world = running_world()
     world.reserve()
-    world.versions["support-tone-v1"] = make_version(source={"name": "tone", "uid": world.job.metadata.uid, "attempt": 1, "step": 60})
+    world.versions["support-tone-v1"] = make_version(
+        source={"name": "tone", "uid": world.job.metadata.uid, "attempt": 1, "step": 60}
+    )
     world.end_pod(0)
     world.pods.clear()
-    world.newest_job()["status"]["conditions"] = [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-21T11:00:00Z"}]
+    world.newest_job()["status"]["conditions"] = [
+        {"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-21T11:00:00Z"}
+    ]
     assert world.settle().status.state == "Complete"
 
 
@@ -149,7 +158,9 @@ def test_a_changed_time_to_live_is_seen() -> None:
 
 def test_a_job_that_is_being_deleted_is_left_alone() -> None:
     world = running_world()
-    world.job = world.job.model_copy(update={"metadata": world.job.metadata.model_copy(update={"deletion_timestamp": "2026-11-21T12:01:00Z"})})
+    world.job = world.job.model_copy(
+        update={"metadata": world.job.metadata.model_copy(update={"deletion_timestamp": "2026-11-21T12:01:00Z"})}
+    )
     writes = world.writes
     world.jobs.clear()
     world.settle()
@@ -162,7 +173,9 @@ def test_profiles_are_taken_once() -> None:
     world.profile = make_profile(image="second")
     world.advance(1).run().advance(6).fail(143)
     world.settle()
-    images = [made["spec"]["template"]["spec"]["containers"][0]["image"] for made in world.created if made["kind"] == "Job"]
+    images = [
+        made["spec"]["template"]["spec"]["containers"][0]["image"] for made in world.created if made["kind"] == "Job"
+    ]
     assert images == ["first", "first"]
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-
 from tests.support.builders import make_job, make_profile
 from tests.support.world import World
+
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_trainer.contract.exit_codes import REASON_OF, ExitCode
 from trimtab_trainer.contract.messages import TerminationMessage
@@ -24,7 +24,9 @@ def words(reason: str, message: str = "what to do") -> str:
 
 
 def disrupted(reason: str) -> dict[str, Any]:
-    return {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "the node says so"}]}
+    return {
+        "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "the node says so"}]
+    }
 
 
 CASES = [
@@ -38,7 +40,11 @@ CASES = [
     pytest.param({"code": 143}, Reason.INTERRUPTED, id="SIGTERM from outside"),
     pytest.param({"code": 30, "message": words("StorageUnavailable")}, Reason.STORAGE_UNAVAILABLE, id="store away"),
     pytest.param({"code": 31}, Reason.PEER_LOST, id="peer lost"),
-    pytest.param({"code": 128, "reason": "StartError", "message": "exec: not found"}, Reason.CONTAINER_CREATE_FAILED, id="no command"),
+    pytest.param(
+        {"code": 128, "reason": "StartError", "message": "exec: not found"},
+        Reason.CONTAINER_CREATE_FAILED,
+        id="no command",
+    ),
     pytest.param({"code": 143, **disrupted("PreemptionByScheduler")}, Reason.PREEMPTED, id="preempted"),
     pytest.param({"code": 143, **disrupted("EvictionByEvictionAPI")}, Reason.EVICTED, id="drained"),
     pytest.param({"code": 137, **disrupted("TerminationByKubelet")}, Reason.EVICTED, id="node pressure"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from tests.support.world import World
+
 from trimtab_operator.api.v1alpha1 import FineTuneJob, StorageProfile, TrainingProfile
 
 GOLDEN = Path(__file__).parents[4] / "golden"

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-
 from tests.support.builders import make_job
 from tests.support.world import World
+
 from trimtab_operator.api.v1alpha1 import Reason
 
 
@@ -24,12 +24,14 @@ CASES = [
     pytest.param(waiting("ImagePullBackOff"), Reason.IMAGE_PULL_FAILED, True, id="ImagePullBackOff"),
     pytest.param(waiting("InvalidImageName"), Reason.IMAGE_PULL_FAILED, True, id="InvalidImageName"),
     pytest.param(waiting("ErrImageNeverPull"), Reason.IMAGE_PULL_FAILED, True, id="ErrImageNeverPull"),
-    pytest.param(waiting("CreateContainerConfigError"), Reason.CONTAINER_CREATE_FAILED, True, id="CreateContainerConfigError"),
+    pytest.param(
+        waiting("CreateContainerConfigError"), Reason.CONTAINER_CREATE_FAILED, True, id="CreateContainerConfigError"
+    ),
 ]
 
 
 @pytest.mark.parametrize(("status", "reason", "stalled"), CASES)
-def test_pod(status: dict[str, Any], reason: Reason, stalled: bool) -> None:
+def test_pod(status: dict[str, Any], reason: Reason, *, stalled: bool) -> None:
     world = World().settle().schedule()
     pod = next(iter(world.pods.values()))
     pod["status"] = {"phase": "Pending", **status}
