@@ -31,7 +31,7 @@ class Fault:
     Kinds: `error` answers with `status` and `code` and does not forward; `loseReply` forwards and then closes the connection;
     `truncate` forwards and sends half of the reply's body; `flip` inverts a bit in the middle of the reply's body;
     `flipRequest` inverts one in the request's body before it is forwarded; `strip` forwards without `If-None-Match`;
-    `hold` forwards once `released` is set.
+    `hold` sets `arrived`, and forwards once `released` is set.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Fault:
     times: int = 1_000_000
     status: int = 500
     code: str = "InternalError"
+    arrived: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     hits: int = 0
 
@@ -121,6 +122,7 @@ def serve(handler: BaseHTTPRequestHandler, proxy: FaultProxy) -> None:
         reply(handler, fault.status, {"Content-Type": "application/xml"}, text)
         return
     if fault and kind == "hold":
+        fault.arrived.set()
         fault.released.wait(timeout=60)
     if kind == "flipRequest":
         body = flip_bit(body)

@@ -1,6 +1,6 @@
-"""Checkpoints, as the training loop sees them: `CheckpointWriter` to save, `load_latest` to resume, `load_best` to publish."""
+"""Checkpoints, as the training loop sees them: `CheckpointWriter` saves, `load_latest` finds what to resume from."""
 
-from trimtab_trainer.checkpoint_reader import LoadedCheckpoint, load_best, load_checkpoint, load_latest
+from trimtab_trainer.checkpoint_reader import LoadedCheckpoint, load_latest
 from trimtab_trainer.checkpoint_writer import CheckpointWriter
 
-__all__ = ["CheckpointWriter", "LoadedCheckpoint", "load_best", "load_checkpoint", "load_latest"]
+__all__ = ["CheckpointWriter", "LoadedCheckpoint", "load_latest"]

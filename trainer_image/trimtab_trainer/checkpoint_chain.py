@@ -47,8 +47,9 @@ def resume_order(stored: Iterable[StoredCheckpoint]) -> list[StoredCheckpoint]:
     left = {checkpoint.sha256: checkpoint for checkpoint in stored}
     order: list[StoredCheckpoint] = []
     while left:
-        for checkpoint in list(history(max(left.values(), key=lambda candidate: candidate.rank), left.values())):
-            order.append(left.pop(checkpoint.sha256))
+        newest = max(left.values(), key=lambda checkpoint: checkpoint.rank)
+        order += history(newest, left.values())
+        left = {sha256: checkpoint for sha256, checkpoint in left.items() if checkpoint not in order}
     return order
 
 

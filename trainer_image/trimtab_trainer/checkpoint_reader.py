@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from trimtab_trainer.checkpoint_chain import StoredCheckpoint, history, resume_order
-from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import (
     CheckpointManifest,
     config_sha256,
@@ -20,10 +19,8 @@ from trimtab_trainer.contract.manifests import (
     parse_manifest_key,
     sha256_hex,
 )
-from trimtab_trainer.contract.messages import CommittedCheckpoint, RejectedCheckpoint
+from trimtab_trainer.contract.messages import RejectedCheckpoint
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.retention import best_first
 from trimtab_trainer.store import ObjectStore
 from trimtab_trainer.store_errors import ObjectNotFoundError
 
@@ -76,39 +73,6 @@ def load_latest(store: ObjectStore, config: RunConfig) -> tuple[LoadedCheckpoint
         except _DamagedError as error:
             rejected.append(_rejected(checkpoint.uri, checkpoint.rank, str(error)))
     return None, rejected
-
-
-def load_best(
-    store: ObjectStore, config: RunConfig, committed: Sequence[CommittedCheckpoint]
-) -> tuple[LoadedCheckpoint | None, list[RejectedCheckpoint]]:
-    """The best of these checkpoints by `training.selectBestBy` that verifies, and the better ones that did not.
-
-    Where none carries the metric, the newest one counts as the best.
-    """
-    stored, rejected = read_manifests(store, config)
-    wanted = {checkpoint.manifest_sha256: position for position, checkpoint in enumerate(committed)}
-    known = sorted((one for one in stored if one.sha256 in wanted), key=lambda one: wanted[one.sha256])
-    rejected = [one for one in rejected if one.uri in {checkpoint.uri for checkpoint in committed}]
-    ranked = best_first(known, config)
-    for checkpoint in ranked + [one for one in reversed(known) if one not in ranked]:
-        try:
-            return _load(store, checkpoint, ()), rejected
-        except _DamagedError as error:
-            rejected.append(_rejected(checkpoint.uri, checkpoint.rank, str(error)))
-    return None, rejected
-
-
-def load_checkpoint(store: ObjectStore, config: RunConfig, committed: CommittedCheckpoint) -> LoadedCheckpoint:
-    """Exactly this checkpoint.
-
-    Raises:
-        TrainerError: `DigestMismatch` when it is gone or damaged.
-    """
-    loaded, rejected = load_best(store, config, [committed])
-    if loaded is None:
-        why = rejected[0].why if rejected else "its manifest is gone or is another one"
-        raise TrainerError(TrainerReason.DIGEST_MISMATCH, f"checkpoint {committed.uri} cannot be used: {why}")
-    return loaded
 
 
 def read_manifests(store: ObjectStore, config: RunConfig) -> tuple[list[StoredCheckpoint], list[RejectedCheckpoint]]:

@@ -26,7 +26,7 @@ from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch_source import DATA_SUFFIXES, SourceFile, Wanted, near_names
-from trimtab_trainer.store import MIB
+from trimtab_trainer.store_transfer import MIB
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _TOO_MANY_REQUESTS = 429
@@ -83,7 +83,7 @@ def _repository(repository: str, kind: RepoType, wanted: Wanted, revision: str) 
 
 def _download(
     repository: str, kind: RepoType, wanted: Wanted, commit: str, name: str, expected: str, target: Path
-) -> str:  # noqa: PLR0913 - a callback with everything bound but the target
+) -> str:
     disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix=".hub-", dir=target.parent) as directory:
         request = partial(

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import sha256_hex
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.store import MIB
+from trimtab_trainer.store_transfer import MIB
 
 DATA_SUFFIXES = (".jsonl", ".csv", ".parquet")
 _SPARE_BYTES = 64 * MIB

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.fetch_source import DATA_SUFFIXES, SourceFile, Wanted, near_names
-from trimtab_trainer.store import MIB
+from trimtab_trainer.store_transfer import MIB
 
 
 def folder(wanted: Wanted) -> list[SourceFile]:

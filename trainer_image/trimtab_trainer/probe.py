@@ -13,8 +13,9 @@ from trimtab_trainer.contract.manifests import job_prefix
 from trimtab_trainer.contract.messages import StoreProbe
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.store import MIB, ObjectStore
+from trimtab_trainer.store import ObjectStore
 from trimtab_trainer.store_errors import http_status, is_unsupported, translate
+from trimtab_trainer.store_transfer import MIB
 
 _WRITERS = 16
 _ROUNDS = 3

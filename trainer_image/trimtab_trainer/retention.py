@@ -1,7 +1,6 @@
 """What may leave the store, and how: manifest first, then files, and never the last thing that is known to be good."""
 
 import logging
-import math
 import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,28 +28,15 @@ def best_first(checkpoints: Sequence[StoredCheckpoint], config: RunConfig) -> li
     return sorted(measured, key=lambda checkpoint: sign * checkpoint.manifest.metrics[selection.metric])
 
 
-def improves(metrics: dict[str, float], checkpoints: Sequence[StoredCheckpoint], config: RunConfig) -> bool:
-    """Whether a checkpoint with these metrics would be the best one."""
-    selection = config.training.select_best_by or SelectBestBy()
-    value = metrics.get(selection.metric, math.nan)
-    best = best_first(checkpoints, config)
-    if not best or math.isnan(value):
-        return not math.isnan(value)
-    record = best[0].manifest.metrics[selection.metric]
-    return value < record if selection.mode == "min" else value > record
-
-
-def expendable(chain: Sequence[StoredCheckpoint], config: RunConfig, *, finished: bool) -> list[StoredCheckpoint]:
+def expendable(chain: Sequence[StoredCheckpoint], config: RunConfig) -> list[StoredCheckpoint]:
     """The checkpoints of a run that its retention settings no longer ask for, oldest first.
 
     Args:
         chain: what is in the store, oldest first; the last one was verified by reading it.
         config: `checkpoints.keepLast`, `checkpoints.keepBest` and `training.selectBestBy`.
-        finished: the model is published. Until then one best checkpoint stays, even with `keepBest: 0`.
     """
-    keep_best = config.checkpoints.keep_best if finished else max(1, config.checkpoints.keep_best)
     kept = {checkpoint.sha256 for checkpoint in chain[-config.checkpoints.keep_last :]}
-    kept |= {checkpoint.sha256 for checkpoint in best_first(chain, config)[:keep_best]}
+    kept |= {checkpoint.sha256 for checkpoint in best_first(chain, config)[: config.checkpoints.keep_best]}
     return [checkpoint for checkpoint in chain if checkpoint.sha256 not in kept]
 
 
@@ -65,9 +51,12 @@ def delete_checkpoint(store: ObjectStore, checkpoint: StoredCheckpoint) -> bool:
     except TrainerError as error:
         _logger.warning("checkpoint_not_deleted uri=%s why=%s", checkpoint.uri, error)
         return False
+    attempt, step = checkpoint.rank
+    # Its own folder, whatever keys the manifest names: a damaged one must not delete anything else.
+    folder = f"{checkpoint.key.rpartition('/manifests/')[0]}/a{attempt}/s{step}/"
     try:
-        for file in checkpoint.manifest.files:
-            store.delete(file.key)
+        for info in list(store.list(folder)):
+            store.delete(info.key)
     except TrainerError as error:
         _logger.warning("checkpoint_files_not_deleted uri=%s why=%s", checkpoint.uri, error)
     _logger.info("checkpoint_deleted uri=%s", checkpoint.uri)
@@ -78,7 +67,6 @@ def sweep(
     store: ObjectStore,
     config: RunConfig,
     *,
-    chain: Sequence[StoredCheckpoint],
     beside: Sequence[StoredCheckpoint],
     now: datetime | None = None,
 ) -> int:
@@ -90,7 +78,6 @@ def sweep(
     Args:
         store: where.
         config: whose.
-        chain: the run's checkpoints.
         beside: readable manifests of older attempts that are not in the chain and were not found damaged.
         now: the time, for the age of what a newer attempt left.
     """
@@ -110,7 +97,7 @@ def sweep(
     for info in store.list(f"{base}probe/"):
         store.delete(info.key)
     removed += store.abort_uploads(f"{base}a", older_than=moment)
-    _logger.info("checkpoints_swept objects=%d kept=%d", removed, len(chain))
+    _logger.info("checkpoints_swept objects=%d", removed)
     return removed
 
 

@@ -1,13 +1,14 @@
 """A copy of the training state in one flat block of memory that already is a safetensors file.
 
-The format (https://huggingface.co/docs/safetensors#format) is a length, a JSON header and the tensors' bytes one after the other.
-The header depends on names, types and shapes alone, so it is made once; saving is a copy into place, and nothing is
-serialised later.
+The format (https://huggingface.co/docs/safetensors#format) is a length, a JSON header and the tensors' bytes one after the
+other. The header depends on names, types and shapes alone, so saving is a copy into place, and nothing is serialised later.
 """
 
 import json
+import math
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -36,47 +37,49 @@ def signature_of(tensors: Mapping[str, torch.Tensor]) -> Signature:
     return tuple(sorted(entries, key=lambda entry: (-entry[1].itemsize, entry[0])))
 
 
+def state_bytes(signature: Signature) -> int:
+    """Bytes of a state's tensors."""
+    return sum(dtype.itemsize * math.prod(shape) for _, dtype, shape in signature)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where each tensor lies in the block."""
+
+    head: bytes
+    """The file up to the first tensor."""
+    size: int
+    """Bytes of the tensors."""
+    views: list[torch.Tensor]
+    """The block, seen as the tensors, in the order of the signature."""
+
+
 class SnapshotBuffer:
-    """Memory for one snapshot, pinned where the state lives on a GPU, so that copies run beside the computation."""
+    """Memory for one snapshot, pinned where the state lives on a GPU, so that copies run beside the computation.
 
-    def __init__(self, signature: Signature, *, pinned: bool) -> None:
-        self.signature = signature
-        entries: dict[str, Any] = {}
-        end = 0
-        for name, dtype, shape in signature:
-            if dtype not in _CODES:
-                raise ValueError(f"a checkpoint cannot hold {dtype} ('{name}'); cast it or put it into the document")
-            start, end = end, end + dtype.itemsize * _product(shape)
-            entries[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
-        header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-        header += b" " * (-len(header) % _ALIGNMENT)
-        self._head = len(header).to_bytes(8, "little") + header
-        self._flat = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
-        # Touch every page now: the first snapshot shall not pay for it.
-        self._flat.fill_(0)
-        self._views = [
-            self._flat[slice(*entries[name]["data_offsets"])].view(dtype).view(shape)
-            for name, dtype, shape in signature
-        ]
+    It is allocated once and grows when it must; a state whose set of tensors changes from save to save costs a new header.
+    """
+
+    def __init__(self) -> None:
+        self._flat = torch.empty(0, dtype=torch.uint8)
+        self._layouts: dict[Signature, _Layout] = {}
+        self._layout = _Layout(b"", 0, [])
         self._copied: Any = None
-
-    @classmethod
-    def for_state(cls, signature: Signature, tensors: Mapping[str, torch.Tensor]) -> Self:
-        """A buffer that fits this state."""
-        return cls(signature, pinned=any(tensor.is_cuda for tensor in tensors.values()))
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return len(self._head) + len(self._flat)
 
     @torch.no_grad()
     def copy_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take the state over. On a GPU this only queues copies, before whatever the stream computes next."""
-        sources = [tensors[name] for name, _, _ in self.signature]
-        if sources:
-            torch._foreach_copy_(self._views, sources, non_blocking=True)
-        if any(source.is_cuda for source in sources):
+        """Take the state over. On a GPU this only queues copies, before whatever the stream computes next.
+
+        Raises:
+            ValueError: a tensor has a type that safetensors does not know.
+        """
+        signature = signature_of(tensors)
+        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
+        self._layout = self._layout_for(signature, pinned=on_gpu)
+        if signature:
+            sources = [tensors[name] for name, _, _ in signature]
+            torch._foreach_copy_(self._layout.views, sources, non_blocking=on_gpu)
+        if on_gpu:
             self._copied = torch.cuda.Event()
             self._copied.record()
 
@@ -84,11 +87,29 @@ class SnapshotBuffer:
         """The file's bytes, without a copy; waits for the copies that a GPU still makes."""
         if self._copied is not None:
             self._copied.synchronize()
-        return [self._head, memoryview(self._flat.numpy())]
+        return [self._layout.head, memoryview(self._flat.numpy())[: self._layout.size]]
+
+    def _layout_for(self, signature: Signature, *, pinned: bool) -> _Layout:
+        size = state_bytes(signature)
+        if size > len(self._flat) or (pinned and not self._flat.is_pinned()):
+            self._layouts.clear()
+            self._layout, self._flat = _Layout(b"", 0, []), torch.empty(0, dtype=torch.uint8)
+            self._flat = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        if signature not in self._layouts:
+            self._layouts[signature] = _lay_out(signature, self._flat)
+        return self._layouts[signature]
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for length in shape:
-        result *= length
-    return result
+def _lay_out(signature: Signature, flat: torch.Tensor) -> _Layout:
+    entries: dict[str, Any] = {}
+    views: list[torch.Tensor] = []
+    end = 0
+    for name, dtype, shape in signature:
+        if dtype not in _CODES:
+            raise ValueError(f"a checkpoint cannot hold {dtype} ('{name}'): cast it, or put it into the document")
+        start, end = end, end + dtype.itemsize * math.prod(shape)
+        entries[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        views.append(flat[start:end].view(dtype).view(shape))
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % _ALIGNMENT)
+    return _Layout(len(header).to_bytes(8, "little") + header, end, views)

@@ -2,24 +2,14 @@
 
 import hashlib
 import mmap
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
-from tenacity import retry, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from trimtab_trainer.contract import mounts
@@ -30,39 +20,14 @@ from trimtab_trainer.store_client import make_client
 from trimtab_trainer.store_errors import (
     ObjectExistsError,
     ObjectNotFoundError,
+    error_code,
     http_status,
     is_already_there,
-    is_unsupported,
     translate,
 )
+from trimtab_trainer.store_transfer import PART_BYTES, Bytes, Transfers
 
-MIB = 1 << 20
-PART_BYTES = 8 * MIB
-"""Size of a multipart part and of a ranged read; S3 wants at least 5 MiB."""
-_PARTS_GOAL = 1000
-"""Larger objects get larger parts, far below S3's limit of 10,000 parts."""
-_IN_FLIGHT = 4
 _NOT_FOUND = 404
-_CONFLICT = 409
-
-Bytes = bytes | memoryview
-
-# A reply whose body breaks off is the one failure that botocore does not retry.
-_retry_broken_body = retry(
-    retry=retry_if_exception_type(
-        (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, ConnectionClosedError, HTTPError)
-    ),
-    stop=stop_after_attempt(4),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
-# S3 answers 409 when two conditional writes of a key meet, and asks to begin again.
-_retry_conflict = retry(
-    retry=retry_if_exception(lambda error: isinstance(error, ClientError) and http_status(error) == _CONFLICT),
-    stop=stop_after_attempt(4),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 @dataclass(frozen=True)
@@ -74,19 +39,18 @@ class ObjectInfo:
     etag: str
     modified: datetime
     metadata: Mapping[str, str]
+    """User metadata; a listing has none."""
 
 
 class ObjectStore:
-    """One S3 endpoint with its credentials, and the profile's bucket unless a call names another. Safe to share by threads.
+    """One S3 endpoint with its credentials, and the profile's bucket unless a call names another. Threads may share it.
 
-    Every method raises TrainerError: `StorageAccessDenied`, `StorageNotFound` or `StorageUnavailable`, the last one only
-    after bounded retries.
+    Every method raises TrainerError: `StorageAccessDenied`, `StorageNotFound`, or `StorageUnavailable` after bounded retries.
     """
 
     def __init__(self, client: Any, config: Store) -> None:
         self._client, self._config = client, config
-        self._pool = ThreadPoolExecutor(2 * _IN_FLIGHT, thread_name_prefix="store")
-        self._conditional_writes = True
+        self._transfers = Transfers(client)
 
     @classmethod
     def open(cls, store: Store, *, credentials: Path = Path(mounts.CREDENTIALS_DIRECTORY)) -> Self:
@@ -109,7 +73,7 @@ class ObjectStore:
 
     def close(self) -> None:
         """Give back connections and threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._transfers.close()
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -120,7 +84,7 @@ class ObjectStore:
 
     @property
     def client(self) -> Any:
-        """The S3 client itself, for the conformance probe and for tests."""
+        """The S3 client itself, for the conformance probe."""
         return self._client
 
     @property
@@ -143,7 +107,7 @@ class ObjectStore:
                     yield ObjectInfo(entry["Key"], entry["Size"], entry.get("ETag", ""), entry["LastModified"], {})
 
     def head(self, key: str, *, bucket: str | None = None) -> ObjectInfo | None:
-        """Size and times of one object, or None where there is none."""
+        """Size, time and metadata of one object, or None where there is none."""
         with self._translated("read", key, bucket):
             try:
                 reply = self._client.head_object(Bucket=bucket or self.bucket, Key=key)
@@ -158,7 +122,7 @@ class ObjectStore:
     def get(self, key: str, *, bucket: str | None = None) -> bytes:
         """A whole object. A missing one is an ObjectNotFoundError."""
         with self._translated("read", key, bucket):
-            return self._get(Bucket=bucket or self.bucket, Key=key)
+            return self._transfers.get(Bucket=bucket or self.bucket, Key=key)
 
     def chunks(self, key: str, *, bucket: str | None = None) -> Iterator[bytes]:
         """An object's bytes in order, fetched as parallel ranges of one and the same version."""
@@ -168,21 +132,8 @@ class ObjectStore:
         if info.size <= PART_BYTES:
             yield self.get(key, bucket=bucket)
             return
-        request = {"Bucket": bucket or self.bucket, "Key": key, "IfMatch": info.etag}
-        ranges = [
-            f"bytes={start}-{min(start + PART_BYTES, info.size) - 1}" for start in range(0, info.size, PART_BYTES)
-        ]
-        waiting: deque[Future[bytes]] = deque()
         with self._translated("read", key, bucket):
-            try:
-                for piece in ranges:
-                    waiting.append(self._pool.submit(self._get, **request, Range=piece))
-                    if len(waiting) > _IN_FLIGHT:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                _settle(waiting)
+            yield from self._transfers.ranges(info.size, Bucket=bucket or self.bucket, Key=key, IfMatch=info.etag)
 
     def download_file(self, key: str, path: Path, *, bucket: str | None = None) -> str:
         """Write an object to a local file; the SHA-256 (64 hex digits) of the bytes that were written."""
@@ -203,205 +154,89 @@ class ObjectStore:
 
     # Writing
 
-    def put(
-        self,
-        key: str,
-        data: Bytes,
-        *,
-        bucket: str | None = None,
-        if_absent: bool = False,
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write a small object in one request.
-
-        Args:
-            key: where.
-            data: what.
-            bucket: another bucket than the profile's.
-            if_absent: never overwrite. Finding the same bytes there is success: an earlier try was applied and its reply lost.
-            metadata: user metadata of the object.
-
-        Raises:
-            ObjectExistsError: with `if_absent`, when other bytes are there.
-        """
-        self.upload([data], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
+    def put(self, key: str, data: Bytes, *, if_absent: bool = False, metadata: Mapping[str, str] | None = None) -> None:
+        """Write an object to the profile's bucket; see `upload`."""
+        self.upload([data], key, if_absent=if_absent, metadata=metadata)
 
     def upload_file(
-        self,
-        path: Path,
-        key: str,
-        *,
-        bucket: str | None = None,
-        if_absent: bool = False,
-        metadata: Mapping[str, str] | None = None,
+        self, path: Path, key: str, *, if_absent: bool = False, metadata: Mapping[str, str] | None = None
     ) -> str:
-        """Write a local file; the SHA-256 (64 hex digits) of the bytes that were sent. See `put` for the arguments."""
+        """Write a local file to the profile's bucket; see `upload`."""
         if path.stat().st_size == 0:
-            return self.upload([b""], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
+            return self.upload([b""], key, if_absent=if_absent, metadata=metadata)
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as view,
         ):
-            return self.upload([view], key, bucket=bucket, if_absent=if_absent, metadata=metadata)
+            return self.upload([view], key, if_absent=if_absent, metadata=metadata)
 
     def upload(
-        self,
-        pieces: Sequence[Bytes],
-        key: str,
-        *,
-        bucket: str | None = None,
-        if_absent: bool = False,
-        metadata: Mapping[str, str] | None = None,
+        self, pieces: Sequence[Bytes], key: str, *, if_absent: bool = False, metadata: Mapping[str, str] | None = None
     ) -> str:
-        """Write pieces of memory as one object, in parts where it is large; the SHA-256 of the bytes that were sent.
+        """Write pieces of memory as one object to the profile's bucket, in parallel parts where it is large.
 
-        See `put` for the arguments and errors.
+        Args:
+            pieces: the object's bytes, one after the other.
+            key: where.
+            if_absent: never overwrite. Finding the same bytes there is success: an earlier try was applied, its reply lost.
+            metadata: user metadata of the object.
+
+        Returns:
+            The SHA-256 (64 hex digits) of the bytes that were sent.
+
+        Raises:
+            ObjectExistsError: with `if_absent`, when other bytes are there.
         """
-        request = {"Bucket": bucket or self.bucket, "Key": key}
-        described = {**request, "Metadata": dict(metadata or {})}
-        size = sum(len(piece) for piece in pieces)
-        with self._translated("write", key, bucket):
-            if if_absent and self.head(key, bucket=bucket) is not None:
-                return self._same_bytes(pieces, key, bucket)
+        with self._translated("write", key):
+            # If-None-Match alone is not enough: some stores ignore it.
+            if if_absent and self.head(key) is not None:
+                return self._same_bytes(pieces, key)
             try:
-                if size <= PART_BYTES:
-                    return self._put(b"".join(pieces), described, if_absent=if_absent)
-                return self._upload_parts(pieces, described, request, if_absent=if_absent)
+                request = {"Bucket": self.bucket, "Key": key}
+                return self._transfers.write(pieces, request, metadata=metadata or {}, if_absent=if_absent)
             except ClientError as error:
                 if is_already_there(error):
-                    return self._same_bytes(pieces, key, bucket)
+                    return self._same_bytes(pieces, key)
                 raise
 
-    def delete(self, key: str, *, bucket: str | None = None) -> None:
-        """Remove an object; one that is not there is fine."""
-        with self._translated("delete", key, bucket):
-            self._client.delete_object(Bucket=bucket or self.bucket, Key=key)
+    def delete(self, key: str) -> None:
+        """Remove an object of the profile's bucket; one that is not there is fine."""
+        with self._translated("delete", key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def abort_uploads(self, prefix: str, *, older_than: datetime) -> int:
         """Drop unfinished multipart uploads below a prefix that began before a moment; how many there were."""
         aborted = 0
-        with self._translated("list uploads of", prefix, None):
+        with self._translated("list uploads of", prefix):
             for page in self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=prefix
             ):
                 for upload in page.get("Uploads", ()):
                     if upload["Key"].startswith(prefix) and upload["Initiated"] < older_than:
-                        self._abort({"Bucket": self.bucket, "Key": upload["Key"]}, upload["UploadId"])
+                        self._transfers.abort({"Bucket": self.bucket, "Key": upload["Key"]}, upload["UploadId"])
                         aborted += 1
         return aborted
 
-    # Inside
-
-    @_retry_broken_body
-    def _get(self, **request: Any) -> bytes:
-        reply = self._client.get_object(**request)
-        with reply["Body"] as body:
-            return bytes(body.read())
-
-    @_retry_conflict
-    def _put(self, data: bytes, described: dict[str, Any], *, if_absent: bool) -> str:
-        self._conditionally(self._client.put_object, if_absent=if_absent, **described, Body=data)
-        return hashlib.sha256(data).hexdigest()
-
-    @_retry_conflict
-    def _upload_parts(
-        self, pieces: Sequence[Bytes], described: dict[str, Any], request: dict[str, Any], *, if_absent: bool
-    ) -> str:
-        upload = self._client.create_multipart_upload(**described)["UploadId"]
-        digest, etags = hashlib.sha256(), list[str]()
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for number, part in enumerate(_parts(pieces), start=1):
-                waiting.append(
-                    self._pool.submit(
-                        self._client.upload_part, **request, UploadId=upload, PartNumber=number, Body=part
-                    )
-                )
-                digest.update(part)
-                if len(waiting) >= _IN_FLIGHT:
-                    etags.append(waiting.popleft().result()["ETag"])
-            etags += [future.result()["ETag"] for future in waiting]
-            listing = {"Parts": [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, start=1)]}
-            self._conditionally(
-                self._client.complete_multipart_upload,
-                if_absent=if_absent,
-                **request,
-                UploadId=upload,
-                MultipartUpload=listing,
-            )
-        except BaseException:
-            _settle(waiting)
-            self._abort(request, upload)
-            raise
-        return digest.hexdigest()
-
-    def _conditionally(self, write: Any, *, if_absent: bool, **request: Any) -> None:
-        if not (if_absent and self._conditional_writes):
-            write(**request)
-            return
-        try:
-            write(**request, IfNoneMatch="*")
-        except ClientError as error:
-            if not is_unsupported(error):
-                raise
-            self._conditional_writes = False
-            write(**request)
-
-    def _same_bytes(self, pieces: Sequence[Bytes], key: str, bucket: str | None) -> str:
+    def _same_bytes(self, pieces: Sequence[Bytes], key: str) -> str:
         digest = hashlib.sha256()
         for piece in pieces:
             digest.update(piece)
-        if self.read_sha256(key, bucket=bucket) != digest.hexdigest():
+        if self.read_sha256(key) != digest.hexdigest():
             raise ObjectExistsError(
                 TrainerReason.TRAINER_ERROR,
-                f"{self.uri(key, bucket)} is written once, and holds other bytes already: another process writes there.",
+                f"{self.uri(key)} is written once, and holds other bytes already: another process writes there.",
             )
         return digest.hexdigest()
-
-    def _abort(self, request: dict[str, Any], upload: str) -> None:
-        try:
-            self._client.abort_multipart_upload(**request, UploadId=upload)
-        except (ClientError, BotoCoreError):
-            return  # The sweep at the end of the job finds what stays behind.
 
     def _missing(self, key: str, bucket: str | None) -> ObjectNotFoundError:
         return ObjectNotFoundError(TrainerReason.STORAGE_NOT_FOUND, f"{self.uri(key, bucket)} does not exist.")
 
     @contextmanager
-    def _translated(self, action: str, key: str, bucket: str | None) -> Iterator[None]:
+    def _translated(self, action: str, key: str, bucket: str | None = None) -> Iterator[None]:
         try:
             yield
         except (ClientError, BotoCoreError, HTTPError, OSError) as error:
-            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") == "NoSuchKey":
+            if isinstance(error, ClientError) and error_code(error) == "NoSuchKey":
                 raise self._missing(key, bucket) from error
             raise translate(error, store=self._config, action=action, uri=self.uri(key, bucket)) from error
-
-
-def _parts(pieces: Sequence[Bytes]) -> Iterator[bytes]:
-    """Cut pieces of memory into parts of equal size (the last one is shorter)."""
-    size = max(PART_BYTES, -(-sum(len(piece) for piece in pieces) // _PARTS_GOAL))
-    part = bytearray()
-    for piece in pieces:
-        start = 0
-        while start < len(piece):
-            taken = min(size - len(part), len(piece) - start)
-            if not part and taken == size:
-                yield bytes(piece[start : start + taken])
-            else:
-                part += piece[start : start + taken]
-                if len(part) == size:
-                    yield bytes(part)
-                    part.clear()
-            start += taken
-    if part:
-        yield bytes(part)
-
-
-def _settle(waiting: deque[Future[Any]]) -> None:
-    """Cancel what has not begun and wait for the rest, so that no thread writes behind the caller's back."""
-    for future in waiting:
-        future.cancel()
-    for future in waiting:
-        if not future.cancelled():
-            future.exception()

@@ -29,6 +29,7 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multipart uploads and ranged reads of kilobytes instead of megabytes."""
     monkeypatch.setattr("trimtab_trainer.store.PART_BYTES", SMALL_PART_BYTES)
+    monkeypatch.setattr("trimtab_trainer.store_transfer.PART_BYTES", SMALL_PART_BYTES)
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
@@ -87,3 +88,11 @@ def faulty_store(proxy: tuple[FaultProxy, str], credentials: Path) -> Iterator[O
 def faults(proxy: tuple[FaultProxy, str]) -> FaultProxy:
     """The proxy's faults, to add to."""
     return proxy[0]
+
+
+@pytest.fixture(scope="session")
+def job_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models and data that `tests.support.training.make_job` names; nobody changes them."""
+    from tests.support.training import write_job_files  # noqa: PLC0415 - torch, which storage tests can do without
+
+    return write_job_files(tmp_path_factory.mktemp("job"))

@@ -1,5 +1,4 @@
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from tests.support.fault_proxy import Fault, FaultProxy, Request, flip_bit
 from tests.support.object_store import make_run_config, make_store
 
-from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_best, load_checkpoint, load_latest
+from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_latest
 from trimtab_trainer.checkpoint_reader import read_manifests
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import sha256_hex
@@ -89,7 +88,6 @@ def test_committed_lists_what_is_in_the_store(store: ObjectStore) -> None:
     writer = run(store, [4], attempt=2, parent=load(store))
     assert [(one.step, one.attempt) for one in writer.committed] == [(3, 1), (4, 2)]
     assert writer.committed[-1].uri == f"s3://trimtab/{BASE}manifests/s000000004-a2.json"
-    assert load_checkpoint(store, config_of(), writer.committed[0]).step == 3
 
 
 def test_a_step_that_is_already_there_is_not_saved_again(store: ObjectStore) -> None:
@@ -246,10 +244,9 @@ def test_a_zombies_later_commits_are_ignored(store: ObjectStore) -> None:
     zombie.wait()
     run(store, [15], attempt=2, parent=resumed, **KEEP_ALL)
     assert load(store, attempt=3, **KEEP_ALL).step == 15
+    zombie.save(state(30), {}, step=30, metrics={})
     with pytest.raises(TrainerError, match="newer attempt") as caught:
-        for step in (30, 40):
-            zombie.save(state(step), {}, step=step, metrics={})
-            zombie.wait()
+        zombie.wait()
     assert caught.value.reason == TrainerReason.INTERRUPTED
     assert load(store, attempt=3, **KEEP_ALL).step == 15
     zombie.close()
@@ -344,7 +341,8 @@ def test_two_processes_of_one_attempt_cannot_commit_the_same_step(store: ObjectS
     with pytest.raises(TrainerError, match="another process writes there"):
         second.wait()
     second.close()
-    assert load_checkpoint(store, config_of(), first.committed[0]).tensors["rng"][0] == 10
+    assert [one.step for one in first.committed] == [10]
+    assert load(store).tensors["rng"][0] == 10
 
 
 def test_credentials_that_may_only_read_are_found_before_training(
@@ -356,46 +354,33 @@ def test_credentials_that_may_only_read_are_found_before_training(
     assert caught.value.reason == TrainerReason.STORAGE_ACCESS_DENIED
 
 
-@pytest.mark.parametrize(
-    ("waiting_loss", "committed"),
-    [
-        pytest.param(None, [10, 30], id="a newer snapshot replaces the waiting one"),
-        pytest.param(1.5, [10, 30], id="also when the waiting one is not the best"),
-        pytest.param(0.5, [10, 20, 30], id="the best so far is not replaced"),
-    ],
-)
-def test_snapshots_that_come_while_an_upload_runs(
-    faulty_store: ObjectStore, faults: FaultProxy, waiting_loss: float | None, committed: list[int]
-) -> None:
+def test_the_newest_snapshot_replaces_one_that_waits(faulty_store: ObjectStore, faults: FaultProxy) -> None:
     writer = CheckpointWriter(faulty_store, config_of(**KEEP_ALL), parent=None)
-    writer.save(state(5), {}, step=5, metrics={"eval_loss": 1.0})
-    writer.wait()
     hold = faults.add(Fault("hold", puts("s10/shard")))
-    writer.save(state(10), {}, step=10, metrics={})
-    threading.Timer(0.5, hold.released.set).start()
-    assert [one.step for one in writer.committed] == [5]
-    writer.save(state(20), {}, step=20, metrics={} if waiting_loss is None else {"eval_loss": waiting_loss})
-    writer.save(state(30), {}, step=30, metrics={})
+    for step in (10, 20, 30, 40):
+        writer.save(state(step), {"step": step}, step=step, metrics={})
+        assert hold.arrived.wait(timeout=30)
+    assert writer.committed == []
+    hold.released.set()
     writer.wait()
-    assert [one.step for one in writer.committed] == [5, *committed]
-    for one in writer.committed:
-        assert torch.equal(load_checkpoint(faulty_store, config_of(), one).tensors["rng"], state(one.step)["rng"])
+    assert [one.step for one in writer.committed] == [10, 40]
+    loaded = load(faulty_store, **KEEP_ALL)
+    assert (loaded.step, loaded.document) == (40, {"step": 40})
+    assert torch.equal(loaded.tensors["rng"], state(40)["rng"])
     writer.close()
 
 
-def test_the_best_is_loaded_and_falls_back_to_the_next(store: ObjectStore) -> None:
-    writer = CheckpointWriter(store, config_of(**KEEP_ALL), parent=None)
-    for step, loss in ((10, 3.0), (20, 1.0), (30, 2.0)):
-        writer.save(state(step), {}, step=step, metrics={"eval_loss": loss})
-        writer.wait()
-    assert writer.best is not None
-    assert writer.best.step == 20
-    flip("a1/s20/state.json")(store)
-    loaded, rejected = load_best(store, config_of(), writer.committed)
-    assert (loaded.step if loaded else None, [one.step for one in rejected]) == (30, [20])
-    with pytest.raises(TrainerError, match="does not match its manifest") as caught:
-        load_checkpoint(store, config_of(), writer.best)
-    assert caught.value.reason == TrainerReason.DIGEST_MISMATCH
+def test_a_snapshot_is_what_was_true_when_it_was_taken(faulty_store: ObjectStore, faults: FaultProxy) -> None:
+    writer = CheckpointWriter(faulty_store, config_of(), parent=None)
+    hold = faults.add(Fault("hold", puts("shard")))
+    tensors, document = state(10), {"history": [1]}
+    writer.save(tensors, document, step=10, metrics={})
+    document["history"].append(2)
+    tensors["rng"].fill_(99)
+    hold.released.set()
+    writer.wait()
+    loaded = load(faulty_store)
+    assert (loaded.document, loaded.tensors["rng"][0]) == ({"history": [1]}, 10)
     writer.close()
 
 
