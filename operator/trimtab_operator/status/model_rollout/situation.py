@@ -67,12 +67,13 @@ def _progressing(observed: ObservedRollout, servers: Servers) -> Situation:
     if stable == spec.version and servers.is_current and not servers.available:
         message = f"No server of version {stable} is ready at the moment ({ready} of {servers.replicas})."
         return Situation("Unavailable", Reason.NOT_AVAILABLE, message)
-    start = (
-        f"Moving from version {stable} to {spec.version}"
-        if stable not in (None, spec.version)
-        else f"Starting version {spec.version}"
-    )
-    return Situation("Progressing", Reason.PROGRESSING, f"{start}: {ready} of {_replicas(observed)} servers are ready.")
+    if stable is None:
+        doing = f"Starting version {spec.version}"
+    elif stable == spec.version:
+        doing = f"Renewing the servers of version {stable}"
+    else:
+        doing = f"Moving from version {stable} to {spec.version}"
+    return Situation("Progressing", Reason.PROGRESSING, f"{doing}: {ready} of {_replicas(observed)} servers are ready.")
 
 
 def _serves(observed: ObservedRollout, servers: Servers) -> str:

@@ -235,6 +235,14 @@ TERMINATION = last_words(TrainerReason.DIGEST_MISMATCH, "adapter.safetensors has
             "FTF",
             id="the only server went away",
         ),
+        pytest.param(
+            with_servers(AGAIN, ready=1, total=2, pods=(OLD, pod(ONE))),
+            "Progressing",
+            "Progressing",
+            "Renewing the servers of version 1: 1 of 1",
+            "FTF",
+            id="the same version with other resources",
+        ),
     ],
 )
 def test_state(world: ObservedRollout, state: str, reason: str, says: str, trio: str) -> None:
