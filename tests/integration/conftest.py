@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.support.cluster import Api, Manifest, proxy, why_unreachable
+from tests.support.cluster import Api, Manifest, collection, proxy, why_unreachable
 from tests.support.kube import eventually
 
 from trimtab_operator.api.crd import custom_resource_definition
@@ -13,16 +13,23 @@ from trimtab_operator.api.v1alpha1 import KINDS
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
-    """The API server, with the CRDs of this checkout."""
+    """The API server, with the CRDs of this checkout. Those that were not there before are gone afterwards."""
     if why := why_unreachable():
         pytest.skip(why)
     with proxy() as server:
-        for kind in KINDS:
-            crd = custom_resource_definition(kind)
-            server.apply(crd)
-            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-            eventually(lambda path=path: _established(server.get(path)), what=f"{path} is established", timeout=30)
+        made = [crd for crd in map(custom_resource_definition, KINDS) if _install(server, crd)]
         yield server
+        for crd in made:
+            server.delete(crd)
+
+
+def _install(server: Api, crd: Manifest) -> bool:
+    """True: the kind is new to this cluster."""
+    path = f"{collection(crd)}/{crd['metadata']['name']}"
+    known = server.exists(path)
+    server.apply(crd)
+    eventually(lambda: _established(server.get(path)), what=f"{path} is established", timeout=30)
+    return not known
 
 
 def _established(crd: Manifest) -> bool:

@@ -244,6 +244,8 @@ REFUSED = [
     row("ModelRollout", 'unknown field "spec.namespace"', {"spec.namespace": "other"}, "namespace"),
 ]
 
+# An operator that runs in the cluster leaves such a job alone.
+UNMANAGED = {"spec.managedBy": "example.org/tests"}
 JOB_IMMUTABLE: list[tuple[Changes, str]] = [
     ({"profile": "other"}, "profile is immutable"),
     ({"storage": "other"}, "storage is immutable"),
@@ -286,7 +288,7 @@ def test_refused(api: Api, shared_namespace: str, kind: str, changes: Changes, m
     ("patch", "message"), JOB_IMMUTABLE, ids=lambda value: value if isinstance(value, str) else None
 )
 def test_job_field_is_immutable(api: Api, shared_namespace: str, patch: Changes, message: str) -> None:
-    job = existing(api, smallest("FineTuneJob", namespace=shared_namespace))
+    job = existing(api, changed(smallest("FineTuneJob", namespace=shared_namespace), UNMANAGED))
     with pytest.raises(RefusedError) as refused:
         api.merge(job, {"spec": patch}, dry_run=True)
     assert message in refused.value.message
@@ -294,7 +296,7 @@ def test_job_field_is_immutable(api: Api, shared_namespace: str, patch: Changes,
 
 @pytest.mark.parametrize("patch", JOB_MUTABLE, ids=lambda patch: next(iter(patch)))
 def test_job_field_may_change(api: Api, shared_namespace: str, patch: Changes) -> None:
-    job = existing(api, smallest("FineTuneJob", namespace=shared_namespace))
+    job = existing(api, changed(smallest("FineTuneJob", namespace=shared_namespace), UNMANAGED))
     api.merge(job, {"spec": patch}, dry_run=True)
 
 
@@ -341,12 +343,14 @@ def test_defaults_are_the_models_defaults(api: Api, shared_namespace: str) -> No
 
 
 def test_status_is_not_the_users(api: Api, namespace: str) -> None:
-    created = api.create(changed(smallest("FineTuneJob", namespace=namespace), {"status": {"state": "Complete"}}))
+    created = api.create(
+        changed(smallest("FineTuneJob", namespace=namespace), UNMANAGED | {"status": {"state": "Complete"}})
+    )
     assert "status" not in created
 
 
 def test_a_whole_job_status_is_stored_as_written(api: Api, namespace: str) -> None:
-    job = api.create(smallest("FineTuneJob", namespace=namespace))
+    job = api.create(changed(smallest("FineTuneJob", namespace=namespace), UNMANAGED))
     status = {
         "observedGeneration": 1,
         "state": "Running",

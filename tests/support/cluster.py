@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -61,12 +62,22 @@ class Api:
         """GET of a path."""
         return self._call("GET", path)
 
+    def exists(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        try:
+            self.get(path)
+        except RefusedError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
+
     def delete(self, manifest: Manifest) -> None:
         """DELETE; an object that is not there is fine."""
         try:
             self._call("DELETE", f"{collection(manifest)}/{manifest['metadata']['name']}")
         except RefusedError as error:
-            if error.code != 404:
+            if error.code != HTTPStatus.NOT_FOUND:
                 raise
 
     def _call(
