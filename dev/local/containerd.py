@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
+import mounts
 import processes
 from network import Addresses, inside
 from paths import CACHE, RUNTIME, STATE, write
@@ -18,6 +18,8 @@ from progress import output_of, run, succeeds
 ROOT = CACHE / "containerd"
 SOCKET = RUNTIME / "containerd.sock"
 _NAME = "containerd"
+# Where shims and runc keep sockets and records, whatever containerd's configuration says; removed when empty.
+_SHARED_FOLDERS = tuple(Path("/run/containerd", name) for name in ("s", "runc/k8s.io", "runc", ""))
 _PAUSE = "localhost/trimtab-pause:1"
 _CONFIG = """\
 version = 2
@@ -32,8 +34,9 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   restrict_oom_score_adj = {restrict}
-  # Some machines have few inotify instances; watching the CNI folder and streaming need no more than this.
   stream_server_address = "127.0.0.1"
+  # Below our own folder, where `make down` finds them, and not in /run/netns.
+  netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{cni}"
@@ -136,10 +139,13 @@ def down() -> None:
         remove_containers()
     processes.stop(_NAME)
     _end_shims()
-    _unmount_below(RUNTIME / "containerd")
+    mounts.unmount_below(RUNTIME / "containerd")
     shutil.rmtree(RUNTIME / "containerd", ignore_errors=True)
     SOCKET.unlink(missing_ok=True)
     SOCKET.with_name(SOCKET.name + ".ttrpc").unlink(missing_ok=True)
+    for folder in _SHARED_FOLDERS:
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _end_shims() -> None:
@@ -163,10 +169,3 @@ def _end_shims() -> None:
 def _children(pid: int) -> list[int]:
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in lists for child in file.read_text().split()]
-
-
-def _unmount_below(folder: Path) -> None:
-    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        point = line.split()[1].encode().decode("unicode_escape")
-        if Path(point).is_relative_to(folder):
-            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import mounts
 import processes
 from certificates import DIRECTORY, path
 from network import Addresses, inside
@@ -27,7 +28,9 @@ _AUDIT_POLICY = {
 
 def up(addresses: Addresses, binaries: Path) -> None:
     """Start what does not run, in order, and wait until the API answers."""
-    _etcd()
+    if _etcd():
+        # An API server whose etcd was replaced hangs in dead connections for a minute; a new one takes 5 s.
+        processes.stop("kube-apiserver", patience=2)
     _api_server(addresses, binaries)
     processes.ensure("kube-controller-manager", inside(binaries / "kube-controller-manager", *_controller_manager()))
     processes.ensure(
@@ -45,12 +48,13 @@ def up(addresses: Addresses, binaries: Path) -> None:
     )
 
 
-def _etcd() -> None:
+def _etcd() -> bool:
+    """Start etcd unless it runs; True when it was started."""
     # In memory: a development cluster gains nothing from waiting for a disk on each write, and ends with `make down`.
-    if not ETCD_DATA.is_mount():
+    if not mounts.is_mounted(ETCD_DATA):
         ETCD_DATA.mkdir(parents=True, exist_ok=True)
         run(["mount", "-t", "tmpfs", "-o", "size=4g,mode=0700", "trimtab-etcd", ETCD_DATA], log="etcd")
-    processes.ensure(
+    return processes.ensure(
         "etcd",
         inside(
             "etcd",
@@ -151,5 +155,5 @@ def down() -> None:
     """Stop the control plane, and forget the cluster with it."""
     for name in ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
         processes.stop(name)
-    if ETCD_DATA.is_mount():
+    if mounts.is_mounted(ETCD_DATA):
         run(["umount", ETCD_DATA], log="etcd")

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import mounts
 from paths import STATE, write
 from progress import StepFailedError, output_of, run, succeeds
 
@@ -91,7 +92,7 @@ def up(addresses: Addresses) -> None:
     """Make the namespace and the veth pair; what is half made is made anew."""
     if not succeeds(inside("true")):
         remove_namespace()
-        if not _NAMESPACES.is_mount():
+        if not mounts.is_mounted(_NAMESPACES):
             write(_MADE_MOUNT, "")
         _ip("netns", "add", NAMESPACE)
     if not succeeds(inside("ip", "addr", "show", "dev", _NODE_END)):
@@ -121,7 +122,7 @@ def down() -> None:
     remove_namespace()
     # `ip netns` makes its directory a mount of its own and leaves it: undo that if it was our doing.
     if _MADE_MOUNT.exists():
-        if _NAMESPACES.is_mount() and not any(_NAMESPACES.iterdir()):
+        if mounts.is_mounted(_NAMESPACES) and not any(_NAMESPACES.iterdir()):
             run(["umount", _NAMESPACES], log="network")
             _NAMESPACES.rmdir()
         _MADE_MOUNT.unlink()

@@ -3,11 +3,11 @@
 import json
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import certificates
+import mounts
 import processes
 from network import Addresses, inside
 from paths import KUBECONFIG, STATE, write
@@ -148,25 +148,18 @@ def down() -> None:
 
 def clean() -> None:
     """Take away what kubelet mounts and makes outside of its folder."""
-    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        point = line.split()[1].encode().decode("unicode_escape")
-        if Path(point).is_relative_to(_KUBELET_ROOT):
-            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-    if _KUBELET_ROOT.exists() and not _mounted_below(_KUBELET_ROOT):
+    mounts.unmount_below(_KUBELET_ROOT)
+    # Never through a mount that stayed: it may be somebody's data.
+    if not any(point.is_relative_to(_KUBELET_ROOT) for point in mounts.points()):
         shutil.rmtree(_KUBELET_ROOT, ignore_errors=True)
-    for folder in _cgroup_folders():
+    # On cgroup v1 runc makes one in the unified hierarchy too.
+    for folder in {*_cgroup_folders(), _CGROUPS / "unified" / _CGROUP}:
         # Only empty control groups can be removed, the innermost first.
         for inner in sorted(folder.rglob("*/"), key=lambda p: len(p.parts), reverse=True):
             if inner.is_dir():
                 inner.rmdir()
         if folder.exists():
             folder.rmdir()
-
-
-def _mounted_below(folder: Path) -> bool:
-    return any(
-        Path(line.split()[1]).is_relative_to(folder) for line in Path("/proc/self/mounts").read_text().splitlines()
-    )
 
 
 def _cgroup_folders() -> Iterator[Path]:

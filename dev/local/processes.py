@@ -79,10 +79,10 @@ def ensure(name: str, command: Sequence[str | Path], *, env: Mapping[str, str] |
     return True
 
 
-def stop(name: str) -> None:
+def stop(name: str, *, patience: float = _TERM_SECONDS) -> None:
     """End a daemon: SIGTERM, and SIGKILL when it does not listen."""
     if record := running(name):
-        end(record.pid, record.start_time)
+        end(record.pid, record.start_time, patience=patience)
     (_RECORDS / f"{name}.json").unlink(missing_ok=True)
 
 
