@@ -9,9 +9,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import kopf
 
@@ -25,7 +25,18 @@ _LOG = logging.getLogger(__name__)
 _SERVER_TIMEOUT = 240
 """Seconds after which the server ends a watch. A watch that asked for nothing for longer than this is dead."""
 Change = Literal["listed", "changed", "deleted"]
-Receive = Callable[[Change, Stored], None]
+
+
+class Receiver(Protocol):
+    """Where events go. Called in Kopf's thread."""
+
+    def known(self, uid: str, version: int) -> bool:
+        """Whether the Store has this version or a newer one: most echoes of our own writes."""
+        ...
+
+    def receive(self, change: Change, stored: Stored) -> None:
+        """Take an event."""
+        ...
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -97,11 +108,11 @@ class Activity:
 class Watches:
     """Kopf in its thread, restarted whenever it ends."""
 
-    def __init__(self, connection: Connection, settings: Settings, receive: Receive) -> None:
+    def __init__(self, connection: Connection, settings: Settings, receiver: Receiver) -> None:
         self.activity = Activity()
         self._connection = connection
         self._settings = settings
-        self._receive = receive
+        self._receiver = receiver
         self._stopping = threading.Event()
         self._stop_run = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
@@ -146,7 +157,7 @@ class Watches:
     async def _operate(self) -> None:
         namespaces = self._settings.watch_namespaces
         await kopf.operator(
-            registry=_registry(self._receive, self._connection, self.activity),
+            registry=_registry(self._receiver, self._connection, self.activity),
             settings=_settings(),
             standalone=True,
             clusterwide=not namespaces,
@@ -155,7 +166,7 @@ class Watches:
         )
 
 
-def _registry(receive: Receive, connection: Connection, activity: Activity) -> kopf.OperatorRegistry:
+def _registry(receiver: Receiver, connection: Connection, activity: Activity) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -172,7 +183,10 @@ def _registry(receive: Receive, connection: Connection, activity: Activity) -> k
         metrics.EVENTS_RECEIVED.labels(body["kind"]).inc()
         # A type of None is Kopf's mark for an object of a list: at the start, and when it had to list again.
         change: Change = "listed" if event["type"] is None else "deleted" if event["type"] == "DELETED" else "changed"
-        receive(change, Stored.of(body))
+        if change == "changed" and receiver.known(body["metadata"]["uid"], int(body["metadata"]["resourceVersion"])):
+            metrics.EVENTS_STALE.labels(body["kind"]).inc()
+        else:
+            receiver.receive(change, Stored.of(body))
 
     for resource in WATCHED:
         selector = (

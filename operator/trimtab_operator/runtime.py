@@ -55,6 +55,11 @@ class Intake:
         self._events: deque[tuple[Watched, Stored]] = deque()
         self._scheduled = False
 
+    def known(self, uid: str, version: int) -> bool:
+        """Whether the Store is as new. A look at one dictionary is safe from any thread."""
+        stored = self._core.store.by_uid(uid)
+        return stored is not None and stored.version >= version
+
     def receive(self, change: Watched, stored: Stored) -> None:
         """Take an event; called in Kopf's thread."""
         self._events.append((change, stored))
@@ -82,6 +87,7 @@ class Core:
         self.reports = Reports()
         self.events = EventWriter(client, instance=settings.identity)
         self.cluster = Cluster(client, self.store, self.reports, self.events)
+        self.events.busy = lambda: len(self.queue) > 0
         self.synced = asyncio.Event()
         self._client = client
         self._settings = settings
@@ -171,7 +177,7 @@ class Operator:
                 ApiLeases(client, namespace=self._settings.namespace, name=self._settings.lease_name),
                 self._settings.identity,
             )
-            watches = Watches(self._connection, self._settings, Intake(core, loop).receive)
+            watches = Watches(self._connection, self._settings, Intake(core, loop))
             await self._serve(core, client, elector, watches, certificate)
             self._spawn(core.events.run())
             self._spawn(certificate.watch())

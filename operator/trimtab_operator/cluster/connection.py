@@ -63,6 +63,8 @@ class Connection:
     tls: ssl.SSLContext | bool
     token: Token
     namespace: str = "default"
+    agent: str = names.FIELD_MANAGER
+    """User agent: how audit logs tell us from others."""
 
     def session(
         self, *, seen: Callable[[str, str], None] | None = None, connections: int = 64
@@ -81,7 +83,7 @@ class Connection:
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls, keepalive_timeout=60),
-            headers={"User-Agent": names.FIELD_MANAGER},
+            headers={"User-Agent": self.agent},
             middlewares=(authenticate,),
             read_bufsize=2**20,
         )

@@ -19,6 +19,8 @@ _QUIET_SECONDS = 10.0
 """At most one write per object and reason in this time; what comes in between is counted."""
 _REMEMBERED = 4096
 _WAITING = 1000
+_YIELD_SECONDS = 3.0
+"""How long an Event lets reconciles go first. In a burst the API server's time belongs to Jobs."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class EventWriter:
         self._instance = instance
         self._clock = clock
         self._series: OrderedDict[tuple[str, str], _Series] = OrderedDict()
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether there is more urgent work."""
         self._waiting: asyncio.Queue[tuple[ObjectRef, EventNote, int]] = asyncio.Queue(_WAITING)
 
     def post(self, ref: ObjectRef, note: EventNote) -> None:
@@ -63,6 +67,7 @@ class EventWriter:
         """Post what was noted, for ever."""
         while True:
             ref, note, count = await self._waiting.get()
+            await self._let_others_go_first()
             try:
                 await self._write(ref, note, count)
             except OperatorError as error:
@@ -77,6 +82,11 @@ class EventWriter:
     async def drain(self) -> None:
         """Wait until everything noted was tried."""
         await self._waiting.join()
+
+    async def _let_others_go_first(self) -> None:
+        until = self._clock() + _YIELD_SECONDS
+        while self.busy() and self._clock() < until and not self._waiting.full():  # noqa: ASYNC110 - a queue's depth is no event
+            await asyncio.sleep(0.05)
 
     async def _write(self, ref: ObjectRef, note: EventNote, count: int) -> None:
         event = _event(ref, note, self._instance)

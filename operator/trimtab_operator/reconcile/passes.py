@@ -22,7 +22,8 @@ class Pass:
 
 
 SETTLED = Pass()
-AGAIN = Pass(again=True)
+WROTE = Pass(after=timedelta(milliseconds=100))
+"""Children were written: say what is true of them when the answer of their controllers is here, mostly sooner than this."""
 
 
 def finished(applied: Applied, *, reported: bool, after: timedelta | None) -> Pass:

@@ -5,7 +5,7 @@ from datetime import datetime
 from trimtab_operator.cluster.facade import Cluster
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.plan.training_profile.compose import make_plan
-from trimtab_operator.reconcile.passes import AGAIN, Pass, finished
+from trimtab_operator.reconcile.passes import WROTE, Pass, finished
 from trimtab_operator.settings import Settings
 from trimtab_operator.status.training_profile.compose import compute_status
 from trimtab_operator.validation.training_profile.compose import check
@@ -18,7 +18,7 @@ async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now
     plan = make_plan(observed, problems, settings=settings, now=now)
     applied = await cluster.apply(plan, stored, now=now)
     if applied.wrote:
-        return AGAIN
+        return WROTE
     outcome = compute_status(observed, problems, plan, settings=settings, now=now)
     reported = await cluster.report(outcome, stored)
     return finished(applied, reported=reported, after=plan.requeue_after)
