@@ -1,9 +1,11 @@
 """What the API server lets in, and what it says when it does not."""
 
+import subprocess
+import tempfile
 from typing import Any
 
 import pytest
-from tests.support.cluster import Api, RefusedError
+from tests.support.cluster import Api, RefusedError, kubeconfig
 from tests.support.manifests import ABSENT, DIGEST, changed, smallest
 
 pytestmark = pytest.mark.integration
@@ -393,3 +395,17 @@ def test_short_names_and_the_category(api: Api, short: str) -> None:
 def existing(api: Api, manifest: dict[str, Any]) -> dict[str, Any]:
     """The object as it lies in the API server; made by whichever test comes first."""
     return api.apply(manifest)
+
+
+@pytest.mark.usefixtures("api")
+def test_explain_reads_like_documentation() -> None:
+    command = ["kubectl", f"--kubeconfig={kubeconfig()}", "explain", "finetunejobs.spec.method.lora"]
+    # kubectl keeps what the API server offers for some minutes; a fresh CRD is not in it yet.
+    with tempfile.TemporaryDirectory() as cache:
+        page = subprocess.run([*command, f"--cache-dir={cache}"], capture_output=True, text=True, check=True).stdout
+    for words in (
+        "Low-rank adapters on frozen weights.",
+        "LoRA rank. Default: 16.",
+        "Scale: updates are multiplied by",
+    ):
+        assert words in page
