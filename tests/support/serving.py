@@ -13,7 +13,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from trimtab_trainer.contract.manifests import sha256_hex
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
@@ -60,7 +67,9 @@ def save_llama(directory: Path, *, seed: int = 0, **changes: Any) -> Path:
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     settings = {**SHAPE, "num_key_value_heads": 2, "initializer_range": 0.4, **changes}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **settings))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **settings)
+    )
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
@@ -80,7 +89,9 @@ def save_bert(directory: Path) -> Path:
     """A trunk without a head."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer(template=None)
-    BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, initializer_range=0.4, **SHAPE)).save_pretrained(directory)
+    BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, initializer_range=0.4, **SHAPE)).save_pretrained(
+        directory
+    )
     tokenizer.save_pretrained(directory)
     return directory
 
@@ -91,9 +102,11 @@ def save_classifier_adapter(directory: Path, base: Path, *, seed: int, labels: t
 
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels))
-    settings = LoraConfig(r=4, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS", init_lora_weights=False)
+    settings = LoraConfig(
+        r=4, lora_alpha=32, target_modules=["query", "value"], task_type="SEQ_CLS", init_lora_weights=False
+    )
     get_peft_model(model, settings).save_pretrained(directory, save_embedding_layers=False)
-    (directory / "labels.json").write_text(json.dumps({"labels": labels}))
+    (directory / "labels.json").write_text(json.dumps(labels))
     return directory
 
 
@@ -164,6 +177,8 @@ class Running:
     versions: Versions
     engine: Engine
     rooms: Rooms
+    app: Any
+    follower: "asyncio.Task[None]"
 
     async def chat(self, content: str, *, model: str = "tone", **options: Any) -> httpx.Response:
         """One chat request, greedy unless told otherwise."""
@@ -188,10 +203,11 @@ async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> As
         await versions.follow()
 
     task = asyncio.create_task(follow())
-    transport = httpx.ASGITransport(app=create_app(rooms))
+    app = create_app(rooms)
+    transport = httpx.ASGITransport(app=app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=PATIENCE) as client:
-            server = Running(client, versions, engine, rooms)
+            server = Running(client, versions, engine, rooms, app, task)
             if wait:
                 await server.until_ready()
             yield server
@@ -204,7 +220,7 @@ async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> As
 async def eventually(condition: Any) -> None:
     """Wait until a condition holds, with a deadline."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions are about threads too
             await asyncio.sleep(0.005)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from peft import LoraConfig, PeftConfig, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
+from peft.utils.other import ModulesToSaveWrapper
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -26,6 +27,7 @@ _PLAIN = {
     "megatron_config": None,
     "alora_invocation_tokens": None,
     "target_parameters": None,
+    "trainable_token_indices": None,
     "lora_bias": False,
     "use_qalora": False,
     "velora_config": None,
@@ -56,6 +58,11 @@ class Adapters:
         self._hooks: list[Any] = []
         self._active = ""
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._peft.peft_config) if self._peft is not None else ()
+
     def load(self, key: str, directory: Path) -> None:
         """Add an adapter.
 
@@ -67,9 +74,10 @@ class Adapters:
             TrainerError: ModelInvalid, naming what does not fit; the other adapters are as before.
         """
         config = _checked_config(directory, mixes=self._mixes)
+        config.base_model_name_or_path = self.model.name_or_path
         try:
             self._add(key, directory, config)
-        except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
             self._forget(key)
             raise TrainerError(
                 TrainerReason.MODEL_INVALID, f"The adapter does not fit the base model: {error}"
@@ -113,8 +121,20 @@ class Adapters:
 
     def _forget(self, key: str) -> None:
         if self._peft is not None and key in self._peft.peft_config:
-            self._peft.delete_adapter(key)
+            self._deactivate()
+            if len(self._peft.peft_config) > 1:
+                self._peft.delete_adapter(key)
+            else:
+                # peft cannot add an adapter where saved modules of deleted ones remain: back to the plain model.
+                self._peft.unload()
+                self._peft = None
         self._active = ""
+
+    def _deactivate(self) -> None:
+        """No adapter is peft's active one; its `set_adapter([])` for whole models refuses saved modules."""
+        for module in self._peft.modules():
+            if isinstance(module, LoraLayer | ModulesToSaveWrapper):
+                module.set_adapter([], inference_mode=True)
 
     def _register_hooks(self) -> None:
         """Hand each layer the adapters of its rows, as peft's own forward does."""
@@ -123,15 +143,18 @@ class Adapters:
         self._hooks.clear()
         if not self._mixes or self._peft is None:
             return
+        # A saved module that some adapters lack is bypassed for all rows while such an adapter is the active one.
+        self._deactivate()
         for module in self._peft.modules():
-            if isinstance(module, AuxiliaryTrainingWrapper):
-                # One that some adapters lack is bypassed for all rows while such an adapter is the active one.
-                module.set_adapter([])
-            if isinstance(module, LoraLayer | AuxiliaryTrainingWrapper):
+            if isinstance(module, LoraLayer | ModulesToSaveWrapper):
                 self._hooks.append(module.register_forward_pre_hook(self._give_names, with_kwargs=True))
 
-    def _give_names(self, _module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, {**kwargs, "adapter_names": self._names}
+    def _give_names(self, module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        names = self._names
+        if isinstance(module, ModulesToSaveWrapper):
+            # Unlike LoRA layers it does not accept adapters that it lacks.
+            names = [name if name in module.modules_to_save else NO_ADAPTER for name in names]
+        return args, {**kwargs, "adapter_names": names}
 
 
 def _checked_config(directory: Path, *, mixes: bool) -> Any:

@@ -125,10 +125,10 @@ def wanted_labels(config: ServerConfig, artifact: Path) -> tuple[str, ...]:
     if task is not None and task.labels:
         return tuple(task.labels)
     try:
-        named = json.loads((artifact / "labels.json").read_bytes())["labels"]
+        named = json.loads((artifact / "labels.json").read_bytes())
     except FileNotFoundError:
         named = models.labels_of(artifact)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"labels.json of the adapter cannot be read: {error}"
         ) from error

@@ -221,13 +221,20 @@ class ClassifyRequest(_Request):
 
 def explain(error: ValidationError) -> ApiError:
     """The first problem of a body, naming its field."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    # Members of a union are named after the field; a reader knows fields only.
-    field = ".".join(str(part) for part in first["loc"] if not _is_union_member(part))
+    problems = error.errors(include_url=False, include_input=False)
+    field = _field(problems[0]["loc"])
     if not field:
         return ApiError(400, "The body must be a JSON object.")
-    message = "is not a field of this request" if first["type"] == "extra_forbidden" else _lower(first["msg"])
-    return ApiError(400, f"`{field}`: {message}.", param=field)
+    if problems[0]["type"] == "extra_forbidden":
+        return ApiError(400, f"`{field}` is not a field of this request.", param=field)
+    # A field that takes several types has a problem with each.
+    reasons = dict.fromkeys(_lower(problem["msg"]) for problem in problems if _field(problem["loc"]) == field)
+    return ApiError(400, f"`{field}`: {', or '.join(reasons)}.", param=field)
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """The name of a field as the reader wrote it, without pydantic's names for the types of a union."""
+    return ".".join(str(part) for part in place if not _is_union_member(part))
 
 
 def _is_union_member(part: int | str) -> bool:

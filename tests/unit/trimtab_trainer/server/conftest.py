@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import serving
-from tests.support.serving import FolderSource
+from trimtab_trainer.quota import limit_threads
+
+limit_threads()  # before torch is imported: spinning threads are slow beside other tests
+
+from tests.support import serving  # noqa: E402
+from tests.support.serving import FolderSource  # noqa: E402
 
 
 @pytest.fixture(scope="session")
