@@ -63,7 +63,7 @@ def _without_job(attempt: Attempt) -> Assessment:
 def _with_job(
     job: TrainerJob, pods: tuple[TrainerPod, ...], attempt: Attempt, *, is_custom: bool, now: datetime
 ) -> Assessment:
-    if job.has_ended:
+    if job.has_ended and not (job.is_deleting and job.fact("Failed")):
         return _ended(job, pods, is_custom=is_custom, now=now)
     lost = next((pod for pod in pods if _is_overdue(pod, now=now)), None)
     if lost is not None:
@@ -98,7 +98,10 @@ def _ended(job: TrainerJob, pods: tuple[TrainerPod, ...], *, is_custom: bool, no
 
 
 def _deleting(pods: tuple[TrainerPod, ...], *, is_custom: bool, now: datetime) -> Assessment:
-    """Somebody stops it, mostly us. It may have finished all the same, or have failed for good; then that is what counts."""
+    """Somebody stops it, mostly us: it has ended when the Job is gone, and its pods and their resources with it.
+
+    It may have finished all the same, or have failed for good; then that is what counts.
+    """
     words = last_words(pods)
     if words is not None and words.reason == "Succeeded":
         return Assessment(Stage.NONE, _success(pods, at=None))

@@ -64,6 +64,8 @@ def _follow(
         attempts=(*before, current),
         stage=assessment.stage,
         hang=assessment.hang,
+        # The pods of a Job that is being deleted take their last words with them.
+        termination=assessment.termination if assessment.job and assessment.job.is_deleting else None,
         image_digest=_image_digest(assessment),
     )
     return Decision(course, look_again=(assessment.look_again, _time_left(observed, course.attempts, now=now)))

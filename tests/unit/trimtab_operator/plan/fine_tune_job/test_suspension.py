@@ -10,6 +10,8 @@ from tests.support.world import World
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.plan.fine_tune_job import course
 from trimtab_operator.plan.fine_tune_job.suspension import limits
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import TerminationMessage
 
 
 def running_world(**spec: Any) -> World:
@@ -61,6 +63,21 @@ def test_suspended_and_resumed_before_the_pods_are_gone() -> None:
     assert world.status.state == "Suspending"
     world.remove_job()
     assert (world.status.state, world.status.attempts[-1].number) == ("Starting", 2)
+
+
+def test_suspended_means_that_the_pods_are_gone() -> None:
+    world = running_world().change(suspend=True).advance(2).fail(143)
+    assert world.status.state == "Suspending", "the Job has failed, but is still there"
+    assert world.remove_job().status.state == "Suspended"
+
+
+def test_the_last_words_of_a_stopped_pod_are_kept() -> None:
+    world = running_world().change(suspend=True)
+    words = TerminationMessage(reason=TrainerReason.INTERRUPTED, step=17, last_checkpoint=checkpoint(17))
+    world.advance(2).end_pod(143, message=words.model_dump_json(by_alias=True)).settle()
+    world.remove_job()
+    assert (world.status.progress.step, world.status.last_checkpoint.step) == (17, 17)
+    assert "step 17" in world.status.condition("Suspended").message
 
 
 def test_success_wins_over_suspension() -> None:
