@@ -159,6 +159,9 @@ class Watches:
         await kopf.operator(
             registry=_registry(self._receiver, self._connection, self.activity),
             settings=_settings(),
+            # Kopf would ask for the user's name, which a container without a passwd entry does not have. Its type is a
+            # NewType of str that Kopf does not export.
+            identity=self._settings.identity,  # type: ignore[arg-type]
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
