@@ -17,17 +17,21 @@ WITH_CLUSTER = eval "$$($(DEV) env)" &&
 ##@ The two commands
 
 .PHONY: demo
-demo: setup up images ## Fine-tune a real model on real data, serve it, ask it (20 min the first time, then under 5)
+demo: prepare up images ## Fine-tune a real model on real data, serve it, ask it (20 min the first time, then under 5)
 	$(WITH_CLUSTER) $(VENV)/python dev/demo/run.py
 
 .PHONY: test
-test: test-unit test-integration test-e2e ## All tests: unit, integration, end to end
+test: prepare test-unit test-integration test-e2e ## All tests: unit, integration, end to end
 
 ##@ Cluster and store
 
 .PHONY: setup
 setup: ## Prepare .venv with the operator and the development tools
 	@$(DEV) setup
+
+.PHONY: prepare
+prepare: ## Everything that takes long on a fresh machine, side by side: compile the cluster, build the images
+	@$(DEV) prepare
 
 .PHONY: up
 up: ## Start the local cluster and the S3 store, or repair them; seconds when all is well

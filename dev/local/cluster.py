@@ -17,9 +17,20 @@ import node
 import packages
 import processes
 import store
-from paths import KUBECONFIG, RUNTIME, STATE, write
+from paths import KUBECONFIG, LOGS, RUNTIME, STATE, write
 from progress import StepFailedError, say, step
 
+_DAEMONS = (
+    "containerd",
+    "coredns",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubelet",
+    "versitygw",
+)
 _OWNER = RUNTIME.parent / "owner"
 
 
@@ -38,14 +49,23 @@ def _must_be_ours() -> None:
         raise StepFailedError(f"A local cluster with its state in {owner} exists: TRIMTAB_STATE={owner} make down")
 
 
+def prepare() -> None:
+    """Install and compile all that the cluster needs."""
+    packages.ensure_cluster_tools()
+    binaries.kubernetes()
+    binaries.tools()
+    if not environment.users_store():
+        binaries.object_store()
+
+
 def up() -> None:
     """Bring up what is missing; all of it the first time, nothing when all is well."""
     if os.geteuid() != 0:
         raise StepFailedError(
             "The local cluster needs root (namespaces, mounts). Run as root, or set KUBECONFIG to use your own cluster.",
         )
-    packages.ensure_cluster_tools()
-    tools, kubernetes, gateway = binaries.tools(), binaries.kubernetes(), binaries.object_store()
+    prepare()
+    kubernetes, tools = binaries.kubernetes(), binaries.tools()
     with _one_at_a_time():
         _must_be_ours()
         write(_OWNER, str(STATE))
@@ -56,7 +76,8 @@ def up() -> None:
             network.up(addresses)
             certificates.make(node=node.NAME, node_address=addresses.node, api_service_address=addresses.api_service)
             environment.link_programs([(kubernetes, "kubectl"), (tools, "helm")])
-            store.up(addresses.node, gateway, wrap=network.inside)
+            if not environment.users_store():
+                store.up(addresses.node, binaries.object_store(), wrap=network.inside)
             containerd.up(addresses)
             control_plane.up(addresses, kubernetes)
             node.apply(kubernetes, addons.documents(addresses))
@@ -72,6 +93,9 @@ def _forget_a_lost_cluster() -> None:
     store.forget()
     for leftover in ("pki", "pod-addresses", "volumes"):
         shutil.rmtree(STATE / leftover, ignore_errors=True)
+    for name in (*_DAEMONS, "audit"):
+        for log in LOGS.glob(f"{name}*.log"):
+            log.unlink()
 
 
 def _stop_everything() -> None:

@@ -43,6 +43,24 @@ def kind_gateway() -> str:
     return str(next(config["Gateway"] for config in networks[0]["IPAM"]["Config"] if "." in config.get("Gateway", "")))
 
 
+def users_store() -> bool:
+    """Whether the store is the user's own. With a cluster of the user's own, whatever is set counts as that."""
+    if not os.environ.get("AWS_ENDPOINT_URL"):
+        return False
+    return bool(users_cluster()) or not store.is_ours(
+        os.environ["AWS_ENDPOINT_URL"], os.environ.get("AWS_ACCESS_KEY_ID")
+    )
+
+
+def tools_of_users_cluster() -> None:
+    """With a cluster of the user's own nothing is installed: kubectl and helm must be there."""
+    missing = [tool for tool in ("kubectl", "helm") if not ((BIN / tool).exists() or shutil.which(tool))]
+    if missing:
+        raise StepFailedError(
+            f"With KUBECONFIG set, {' and '.join(missing)} must be on PATH: nothing is installed then."
+        )
+
+
 def link_programs(folders: list[tuple[Path, str]]) -> None:
     """One folder for PATH, whatever hash the programs are kept under."""
     BIN.mkdir(parents=True, exist_ok=True)
@@ -56,7 +74,7 @@ def link_programs(folders: list[tuple[Path, str]]) -> None:
 def exports() -> dict[str, str]:
     """The variables of `make env`."""
     found = {"KUBECONFIG": users_cluster() or str(KUBECONFIG)}
-    if store.configured_by_user():
+    if users_store():
         missing = [name for name in _STORE_VARIABLES[:3] if not os.environ.get(name)]
         if missing:
             raise StepFailedError(f"AWS_ENDPOINT_URL is set: {', '.join(missing)} must be set too.")

@@ -22,7 +22,7 @@ def up() -> None:
                 log="kind",
             )
     run(["kind", "export", "kubeconfig", "--name", _CLUSTER, "--kubeconfig", KUBECONFIG], log="kind")
-    if not store.configured_by_user():
+    if not environment.users_store():
         store.up(environment.kind_gateway(), binaries.object_store(), wrap=_on_the_host)
 
 

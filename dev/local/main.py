@@ -13,7 +13,7 @@ import packages
 import processes
 import status
 from paths import CACHE, IMAGES_ENV, write
-from progress import StepFailedError, say
+from progress import StepFailedError, say, side_by_side
 
 import cluster
 import images
@@ -22,6 +22,7 @@ import images
 def up() -> None:
     """Start the cluster and the store, unless the user has their own."""
     if own := environment.users_cluster():
+        environment.tools_of_users_cluster()
         environment.exports()  # complains about a store that is missing
         say(f"Using the cluster of KUBECONFIG={own}; nothing is started on this machine.")
     elif environment.kind_is_usable():
@@ -74,12 +75,28 @@ def setup() -> None:
     packages.ensure_venv()
 
 
+def prepare() -> None:
+    """Compile and build side by side what a fresh machine lacks: one waits for the processor, the other for downloads."""
+    setup()
+    if environment.users_cluster() or environment.kind_is_usable():
+        return
+    packages.ensure_cluster_tools()
+    packages.ensure_image_tools()
+    side_by_side(cluster.prepare, _build_locally)
+
+
+def _build_locally() -> None:
+    images.OPERATOR.ensure()
+    images.TRAINER.ensure()
+
+
 COMMANDS = {
     "up": up,
     "down": down,
     "env": env,
     "images": build_images,
     "setup": setup,
+    "prepare": prepare,
     "status": status.show,
     "logs": status.logs,
     "lock": locks.write_locks,

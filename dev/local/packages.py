@@ -65,7 +65,12 @@ class _no_service_starts:  # noqa: N801 - reads as the context manager it is
 
 def ensure_image_tools() -> None:
     """Programs that build images."""
-    _install(_missing_packages(_IMAGE_TOOLS, {}))
+    _install(image_tools_missing())
+
+
+def image_tools_missing() -> list[str]:
+    """The Debian packages that building images would install."""
+    return _missing_packages(_IMAGE_TOOLS, {})
 
 
 def ensure_cluster_tools() -> None:
@@ -118,30 +123,29 @@ def _link_local_scripts(target: Path) -> None:
 
 def ensure_venv() -> None:
     """The checkout's `.venv`: operator and development tools, the packages themselves in editable form."""
-    uv = ensure_uv()
     environment = REPOSITORY / ".venv"
+    _fill(environment, "operator,dev", "Preparing .venv with the operator and the development tools", "15-40 s")
+
+
+def ensure_trainer_venv() -> Path:
+    """A virtual environment for the trainer's tests where no image can be built: with PyPI's torch, it is large."""
+    environment = CACHE / "trainer-venv"
+    _fill(environment, "trainer,server,dev", "Preparing a virtual environment with torch from PyPI", "3-10 min")
+    return environment
+
+
+def _fill(environment: Path, extras: str, label: str, usually: str) -> None:
+    uv = ensure_uv()
     stamp = environment / ".trimtab"
-    wanted = (REPOSITORY / "pyproject.toml").read_text()
+    wanted = (REPOSITORY / "pyproject.toml").read_text() + str(REPOSITORY)
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    with step("Preparing .venv with the operator and the development tools", "15-40 s"):
+    with step(label, usually):
         env = {"UV_CACHE_DIR": str(CACHE / "uv"), "PYTHONDONTWRITEBYTECODE": "", "UV_COMPILE_BYTECODE": "1"}
-        if not (environment / "bin" / "python").exists():
+        python = environment / "bin" / "python"
+        if not python.exists():
             run([uv, "venv", "--quiet", "--python", sys.executable, environment], log="setup", env=env)
-        run(
-            [
-                uv,
-                "pip",
-                "install",
-                "--quiet",
-                "--python",
-                environment / "bin" / "python",
-                "--editable",
-                ".[operator,dev]",
-            ],
-            log="setup",
-            env=env,
-            cwd=REPOSITORY,
-        )
+        install = [uv, "pip", "install", "--quiet", "--python", python, "--editable", f".[{extras}]"]
+        run(install, log="setup", env=env, cwd=REPOSITORY)
         write(stamp, wanted)
-    say(f"   {output_of([environment / 'bin' / 'python', '--version']).strip()} in {environment}")
+    say(f"   {output_of([python, '--version']).strip()} in {environment}")

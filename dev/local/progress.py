@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,30 +26,67 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _ticker(label: str, finished: threading.Event, started: float) -> None:
-    on_terminal = sys.stderr.isatty()
-    pause = 1.0 if on_terminal else _LINE_EVERY.total_seconds()
-    while not finished.wait(pause):
-        line = f"   {label} ... {time.monotonic() - started:.0f} s"
-        print(f"\r{line}" if on_terminal else line, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
+class _Ticker:
+    """Says what is going on and for how long: steps may run side by side, a terminal has one last line."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, label: str, usually: str) -> None:
+        with self._lock:
+            self._announce(f"-> {label}" + (f" (usually {usually})" if usually else ""))
+            self._steps[label] = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._tick, daemon=True)
+                self._thread.start()
+
+    def end(self, label: str, *, failed: bool) -> None:
+        with self._lock:
+            took = time.monotonic() - self._steps.pop(label)
+            name = f": {label}" if self._steps else ""
+            self._announce(f"   {'FAILED' if failed else 'done'} after {took:.1f} s{name}")
+
+    @staticmethod
+    def _announce(line: str) -> None:
+        print(("\r\033[K" if sys.stderr.isatty() else "") + line, file=sys.stderr, flush=True)
+
+    def _tick(self) -> None:
+        on_terminal = sys.stderr.isatty()
+        while True:
+            time.sleep(1.0 if on_terminal else _LINE_EVERY.total_seconds())
+            with self._lock:
+                now = time.monotonic()
+                running = "   ".join(f"{label} ... {now - began:.0f} s" for label, began in self._steps.items())
+                if running and on_terminal:
+                    width = os.get_terminal_size(sys.stderr.fileno()).columns - 4
+                    print(f"\r\033[K   {running[:width]}", end="", file=sys.stderr, flush=True)
+                elif running:
+                    say(f"   {running}")
+
+
+_TICKER = _Ticker()
 
 
 @contextmanager
 def step(label: str, usually: str = "") -> Iterator[None]:
     """Announce a step, tick while it runs, say how long it took."""
-    say(f"-> {label}" + (f" (usually {usually})" if usually else ""))
-    started = time.monotonic()
-    finished = threading.Event()
-    thread = threading.Thread(target=_ticker, args=(label, finished, started), daemon=True)
-    thread.start()
+    _TICKER.begin(label, usually)
+    failed = True
     try:
         yield
+        failed = False
     finally:
-        finished.set()
-        thread.join()
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr)
-    say(f"   done in {time.monotonic() - started:.1f} s")
+        _TICKER.end(label, failed=failed)
+
+
+def side_by_side(*tasks: Callable[[], object]) -> None:
+    """Run tasks at the same time; all are waited for, the first failure is raised."""
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()
 
 
 def run(
