@@ -145,7 +145,7 @@ def _fill(environment: Path, extras: str, label: str, usually: str) -> None:
         python = environment / "bin" / "python"
         if not python.exists():
             run([uv, "venv", "--quiet", "--python", sys.executable, environment], log="setup", env=env)
-        install = [uv, "pip", "install", "--quiet", "--python", python, "--editable", f".[{extras}]"]
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", python, "--editable", f".[{extras}]"]
         run(install, log="setup", env=env, cwd=REPOSITORY)
         write(stamp, wanted)
     say(f"   {output_of([python, '--version']).strip()} in {environment}")
