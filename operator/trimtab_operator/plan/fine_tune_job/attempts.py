@@ -94,7 +94,11 @@ def _ended(job: TrainerJob, pods: tuple[TrainerPod, ...], *, is_custom: bool, no
         return Assessment(Stage.ENDING, look_again=_SOON)
     if job.fact("Complete"):
         return Assessment(Stage.NONE, _success(pods, at=end.since if end else None))
-    return Assessment(Stage.NONE, root_cause(job, pods, is_custom=is_custom))
+    cause = root_cause(job, pods, is_custom=is_custom)
+    # A queue that suspends a Job ends its pods with SIGTERM, and the failure policy ends the Job with them.
+    return Assessment(
+        Stage.NONE, _taken_back(job) if job.is_suspended and cause.reason in restart.DISRUPTIONS else cause
+    )
 
 
 def _deleting(pods: tuple[TrainerPod, ...], *, is_custom: bool, now: datetime) -> Assessment:
@@ -118,8 +122,12 @@ def _suspended(job: TrainerJob, pods: tuple[TrainerPod, ...], attempt: Attempt, 
         return Assessment(Stage.QUEUED)
     if any(not pod.has_ended for pod in pods):
         return Assessment(Stage.ENDING, look_again=_until_overdue(pods, now=now))
+    return Assessment(Stage.NONE, _taken_back(job))
+
+
+def _taken_back(job: TrainerJob) -> Cause:
     message = f"The queue took back the quota of Job {job.ref.name}; the next attempt queues anew."
-    return Assessment(Stage.NONE, Cause(Reason.PREEMPTED, message, counts=False))
+    return Cause(Reason.PREEMPTED, message, counts=False)
 
 
 def _success(pods: Sequence[TrainerPod], *, at: datetime | None) -> Cause:

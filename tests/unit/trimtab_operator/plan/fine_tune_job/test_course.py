@@ -113,14 +113,20 @@ def test_a_node_that_never_answers() -> None:
     assert "tone-a2" in world.jobs
 
 
-def test_a_queue_that_takes_its_quota_back() -> None:
+@pytest.mark.parametrize("job_fails", [True, False])
+def test_a_queue_that_takes_its_quota_back(*, job_fails: bool) -> None:
     world = World(make_job(runPolicy={"queueName": "research", "maxAttempts": 1})).settle()
     world.newest_job()["spec"]["suspend"] = False
     world.run().advance(5)
     world.newest_job()["spec"]["suspend"] = True
     world.settle()
     assert world.status.attempts[-1].number == 1, "its pods still save"
-    world.end_pod(143).settle()
+    world.end_pod(143)
+    if job_fails:
+        world.end_job(
+            message="Container trainer for pod demo/x failed with exit code 143 matching FailJob rule at index 2"
+        )
+    world.settle()
     first, second = world.status.attempts
     assert (first.reason, first.counted, second.number) == ("Preempted", False, 2)
     assert world.status.state == "Queued"
