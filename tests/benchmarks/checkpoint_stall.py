@@ -1,6 +1,6 @@
 """How long does a checkpoint keep training waiting?
 
-    python -m tests.benchmarks.checkpoint_stall [--checkpoints 8] [--steps-between 15] [--output stall.json]
+    python -m tests.benchmarks.checkpoint_stall [--checkpoints 5] [--steps-between 20] [--rounds 3] [--output stall.json]
 
 A loop that computes like LoRA training of a 135M-parameter model (30 layers, r = 16: 1,260 tensors, 63 MB with AdamW's moments)
 saves in four ways against a real S3 server (versitygw on this machine, its CPU time included):
@@ -38,7 +38,7 @@ from trimtab_trainer.store import ObjectStore  # noqa: E402
 
 LAYERS, RANK, WIDTH, WIDE = 30, 16, 576, 1536
 LINEAR_LAYERS = [(WIDTH, WIDTH)] * 4 + [(WIDTH, WIDE)] * 2 + [(WIDE, WIDTH)]
-TOKENS = 48
+TOKENS = 16
 
 State = dict[str, torch.Tensor]
 Save = Callable[[State, int], float]
@@ -65,7 +65,7 @@ class TrainingLike:
 
     def step(self) -> None:
         """One optimizer step."""
-        for _ in range(3 * LAYERS):
+        for _ in range(LAYERS):
             for weight in self._weights:
                 self._tokens[weight.shape[0]] @ weight
         torch._foreach_mul_(list(self.state.values()), 1.0001)
@@ -189,8 +189,8 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=int, default=6)
-    parser.add_argument("--steps-between", type=int, default=15)
+    parser.add_argument("--checkpoints", type=int, default=5)
+    parser.add_argument("--steps-between", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="write the results as JSON")
     options = parser.parse_args()

@@ -35,8 +35,7 @@ class Applier:
         """
         wrote = False
         for manifest in plan.apply:
-            # Configuration comes before what reads it. Where something new is made, its configuration is new too.
-            wrote |= await self._apply(_owned(manifest, owner), owner, new=bool(plan.create))
+            wrote |= await self._apply(_owned(manifest, owner), owner)
         for manifest in plan.create:
             wrote |= await self._create(_owned(manifest, owner), owner)
         for ref in plan.delete:
@@ -79,7 +78,7 @@ class Applier:
                 f"{manifest['kind']} '{metadata['name']}' exists and belongs to somebody else: delete it or choose another name.",
             )
 
-    async def _apply(self, manifest: Manifest, owner: Stored, *, new: bool) -> bool:
+    async def _apply(self, manifest: Manifest, owner: Stored) -> bool:
         kind, metadata = manifest["kind"], manifest["metadata"]
         accepted = self._applied.setdefault(owner.uid, {})
         key = (kind, metadata["name"])
@@ -87,23 +86,20 @@ class Applier:
         if kind in WATCHED_KINDS:
             known = self._store.get(kind, metadata["namespace"], metadata["name"])
             live = known.body() if known is not None else None
-        elif accepted.get(key) == digest:
+        elif accepted.get(key, "").startswith(digest):
             return False
-        elif new and await self._create_unseen(manifest):
-            accepted[key] = digest
-            return True
         else:
             live = await self._read(manifest)
         if live is not None:
             if not _is_ours(live, manifest):
                 await self._check_owner(manifest)
-            # The server spells some values in its own way ("0.5" becomes "500m"): what it accepted is remembered by version.
-            if _contains(live, manifest) or accepted.get(key) == f"{digest}@{live['metadata']['resourceVersion']}":
-                accepted[key] = digest if kind not in WATCHED_KINDS else accepted.get(key, "")
+            # The server spells some values in its own way ("0.5" becomes "500m"): what it accepted is known by generation.
+            if _contains(live, manifest) or accepted.get(key) == _accepted(digest, live):
+                accepted[key] = _accepted(digest, live)
                 return False
         reply = await self._client.apply(manifest)
         self._show(reply)
-        accepted[key] = f"{digest}@{reply['metadata']['resourceVersion']}" if kind in WATCHED_KINDS else digest
+        accepted[key] = _accepted(digest, reply)
         _LOG.info(
             "object_applied kind=%s namespace=%s name=%s owner=%s",
             kind,
@@ -111,14 +107,6 @@ class Applier:
             metadata["name"],
             owner.name,
         )
-        return True
-
-    async def _create_unseen(self, manifest: Manifest) -> bool:
-        """Create what is most likely not there, which saves the look. False: it is there."""
-        try:
-            await self._client.create(manifest)
-        except AlreadyExistsError:
-            return False
         return True
 
     async def _read(self, manifest: Manifest) -> Manifest | None:
@@ -205,6 +193,12 @@ def _owned(manifest: Manifest, owner: Stored) -> Manifest:
             }
         ]
     return {**manifest, "metadata": metadata}
+
+
+def _accepted(digest: str, live: Manifest) -> str:
+    """What was asked for, and the state of the object that answered it. Status changes do not move a generation."""
+    metadata = live["metadata"]
+    return f"{digest}@{metadata.get('generation') or metadata['resourceVersion']}"
 
 
 def _is_ours(live: Manifest, manifest: Manifest) -> bool:

@@ -41,7 +41,7 @@ class Queue:
         self._ready: tuple[dict[Key, float], dict[Key, float]] = ({}, {})
         self._active: set[Key] = set()
         self._dirty: dict[Key, Priority] = {}
-        self._due: dict[Key, float] = {}
+        self._due: dict[Key, tuple[float, int]] = {}
         self._timers: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
         self._failures: dict[Key, int] = {}
@@ -69,14 +69,14 @@ class Queue:
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Look at a key after a while; of several such times the earliest counts."""
-        due = self._clock() + seconds
-        if due >= self._due.get(key, float("inf")):
+        timer = (self._clock() + seconds, next(self._order))
+        if key in self._due and self._due[key] <= timer:
             return
-        self._due[key] = due
-        heapq.heappush(self._timers, (due, next(self._order), key))
+        self._due[key] = timer
+        heapq.heappush(self._timers, (*timer, key))
         if len(self._timers) > 2 * len(self._due) + _SPARE_TIMERS:
             # Timers that a later pass made pointless: far ones would pile up for hours.
-            self._timers = [timer for timer in self._timers if self._due.get(timer[2]) == timer[0]]
+            self._timers = [(*timer, key) for key, timer in self._due.items()]
             heapq.heapify(self._timers)
         self.changed()
 
@@ -121,19 +121,19 @@ class Queue:
         """Seconds until a key becomes ready; None when there is none."""
         if len(self):
             return 0.0
-        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][0]:
+        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][:2]:
             heapq.heappop(self._timers)
         return max(0.0, self._timers[0][0] - self._clock()) if self._timers else None
 
     def oldest_seconds(self) -> float:
         """How long the longest-waiting ready key has waited."""
-        firsts = [next(iter(ready.values())) for ready in self._ready if ready]
-        return max(0.0, self._clock() - min(firsts)) if firsts else 0.0
+        oldest = min((min(ready.values()) for ready in self._ready if ready), default=self._clock())
+        return self._clock() - oldest
 
     def _wake(self) -> None:
         now = self._clock()
         while self._timers and self._timers[0][0] <= now:
-            due, _, key = heapq.heappop(self._timers)
-            if self._due.get(key) == due:
+            due, order, key = heapq.heappop(self._timers)
+            if self._due.get(key) == (due, order):
                 del self._due[key]
                 self.add(key)

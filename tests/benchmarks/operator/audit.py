@@ -30,8 +30,15 @@ def requests_of(log: Path, namespace: str, jobs: int) -> dict[str, Any]:
             accepted[ref["name"]] = at
         if event["verb"] == "create" and ref.get("resource") == "jobs":
             created[ref["name"].rpartition("-a")[0]] = at
-    latencies = sorted(1000 * (created[name] - at).total_seconds() for name, at in accepted.items() if name.startswith("steady") and name in created)
+    latencies = sorted(
+        1000 * (created[name] - at).total_seconds()
+        for name, at in accepted.items()
+        if name.startswith("steady") and name in created
+    )
     found: dict[str, Any] = {name: round(count / jobs, 2) for name, count in sorted(writes.items())}
     if latencies:
-        found |= {"steady_p50_ms": round(latencies[len(latencies) // 2], 1), "steady_p99_ms": round(latencies[int(len(latencies) * 0.99)], 1)}
+        found |= {
+            "steady_p50_ms": round(latencies[len(latencies) // 2], 1),
+            "steady_p99_ms": round(latencies[int(len(latencies) * 0.99)], 1),
+        }
     return found

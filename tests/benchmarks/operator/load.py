@@ -78,7 +78,9 @@ async def namespace_of(session: aiohttp.ClientSession, server: str, name: str) -
         assert response.status in (201, 409), await response.text()
 
 
-async def watch(connection: Connection, session: aiohttp.ClientSession, namespace: str, kind: str, timeline: Timeline) -> None:
+async def watch(
+    connection: Connection, session: aiohttp.ClientSession, namespace: str, kind: str, timeline: Timeline
+) -> None:
     """Note when each Job, or each job's status, is first seen; for ever."""
     resource = resource_of(kind)
     url = f"{connection.server}{resource.path(namespace)}"
@@ -115,5 +117,7 @@ async def until_seen(timeline: Timeline, names: list[str], *, timeout: float) ->
     deadline = time.monotonic() + timeout
     while missing := [name for name in names if name not in timeline.job_seen]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(missing)} of {len(names)} FineTuneJobs have no Job after {timeout:.0f} s, the first is {missing[0]}")
+            raise TimeoutError(
+                f"{len(missing)} of {len(names)} FineTuneJobs have no Job after {timeout:.0f} s, the first is {missing[0]}"
+            )
         await asyncio.sleep(0.05)

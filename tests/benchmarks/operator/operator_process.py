@@ -21,7 +21,9 @@ _READS = {"GET", "LIST"}
 class OperatorProcess:
     """`python -m trimtab_operator run` against KUBECONFIG, without leader election, with a certificate of its own."""
 
-    def __init__(self, *, log: Path, module: tuple[str, ...] = ("-m", "trimtab_operator"), settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, log: Path, module: tuple[str, ...] = ("-m", "trimtab_operator"), settings: dict[str, str] | None = None
+    ) -> None:
         self.log = log
         self.probe_port, self.metrics_port, self.status_port = (_free_port() for _ in range(3))
         self._command = [sys.executable, *module, "run"]
@@ -33,7 +35,9 @@ class OperatorProcess:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -98,7 +102,12 @@ class OperatorProcess:
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics."""
         text = self._get(self.metrics_port, "metrics") or ""
-        return {name: float(value) for line in text.splitlines() if line and line[0] != "#" for name, _, value in [line.rpartition(" ")]}
+        return {
+            name: float(value)
+            for line in text.splitlines()
+            if line and line[0] != "#"
+            for name, _, value in [line.rpartition(" ")]
+        }
 
     def writes(self) -> dict[str, int]:
         """Requests of the operator that write, by verb and resource, since its start."""

@@ -50,7 +50,9 @@ async def burst(client: Client, timeline: Timeline, options: argparse.Namespace,
     """All objects at once, as fast as the API server takes them."""
     names = [f"burst-{index:05d}" for index in range(options.burst)]
     begin = time.monotonic()
-    await asyncio.gather(*(create_at(client, fine_tune_job(namespace, name, namespace), begin, timeline) for name in names))
+    await asyncio.gather(
+        *(create_at(client, fine_tune_job(namespace, name, namespace), begin, timeline) for name in names)
+    )
     accepted = time.monotonic() - begin
     await until_seen(timeline, names, timeout=120)
     return {
@@ -66,7 +68,10 @@ async def fill(client: Client, timeline: Timeline, total: int, namespace: str) -
     names = [f"fill-{index:05d}" for index in range(total - len(timeline.sent))]
     begin = time.monotonic()
     await asyncio.gather(
-        *(create_at(client, fine_tune_job(namespace, name, namespace), begin + index / 50, timeline) for index, name in enumerate(names))
+        *(
+            create_at(client, fine_tune_job(namespace, name, namespace), begin + index / 50, timeline)
+            for index, name in enumerate(names)
+        )
     )
     await until_seen(timeline, names, timeout=120)
 
@@ -124,17 +129,30 @@ def percentiles(latencies: list[float]) -> Result:
 
 def per_job(writes: dict[str, int], jobs: int) -> dict[str, float]:
     """Writes for each FineTuneJob."""
-    return {name: round(count / jobs, 2) for name, count in sorted(writes.items())} | {"total": round(sum(writes.values()) / jobs, 2)}
+    return {name: round(count / jobs, 2) for name, count in sorted(writes.items())} | {
+        "total": round(sum(writes.values()) / jobs, 2)
+    }
 
 
 def install_crds() -> None:
     """The CRDs, generated from the models."""
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'trainer_image'}"}
-    crds = subprocess.run([sys.executable, "-m", "trimtab_operator", "crds"], env=environment, check=True, capture_output=True).stdout
-    subprocess.run(["kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-"], input=crds, check=True, stdout=subprocess.DEVNULL)
+    crds = subprocess.run(
+        [sys.executable, "-m", "trimtab_operator", "crds"], env=environment, check=True, capture_output=True
+    ).stdout
+    subprocess.run(
+        ["kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-"],
+        input=crds,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     for resource in OURS:
         crd = f"crd/{resource.plural}.{resource.group}"
-        subprocess.run(["kubectl", "wait", "--for=condition=Established", crd, "--timeout=30s"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["kubectl", "wait", "--for=condition=Established", crd, "--timeout=30s"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 async def benchmark(connection: Connection, options: argparse.Namespace) -> Result:
@@ -145,7 +163,10 @@ async def benchmark(connection: Connection, options: argparse.Namespace) -> Resu
     async with Client(connection) as client, connection.session() as session:
         await namespace_of(session, connection.server, namespace)
         await prepare(client, namespace, namespace)
-        watches = [asyncio.create_task(watch(connection, session, namespace, kind, timeline)) for kind in ("Job", "FineTuneJob")]
+        watches = [
+            asyncio.create_task(watch(connection, session, namespace, kind, timeline))
+            for kind in ("Job", "FineTuneJob")
+        ]
         with OperatorProcess(log=options.log, module=tuple(options.module.split())) as operator:
             result["start_seconds"] = round(await asyncio.to_thread(operator.wait_ready), 2)
             result["memory_mib_empty"], cpu = operator.memory_mib()[0], operator.cpu_seconds()
@@ -192,7 +213,9 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=20, help="seconds of doing nothing")
     parser.add_argument("--audit-log", type=Path, help="audit log of the API server (policy level Metadata or more)")
     parser.add_argument("--output", type=Path, help="write the result as JSON")
-    parser.add_argument("--log", type=Path, default=Path("/tmp/trimtab-benchmark-operator.log"), help="log of the operator")
+    parser.add_argument(
+        "--log", type=Path, default=Path("/tmp/trimtab-benchmark-operator.log"), help="log of the operator"
+    )
     parser.add_argument("--module", default="-m trimtab_operator", help="what Python runs")
     parser.add_argument("--keep", action="store_true", help="leave the namespace behind")
     options = parser.parse_args()
