@@ -112,7 +112,7 @@ generate-check: setup ## Fail when a generated file or a list of dependencies is
 	@$(DEV) lock-check
 
 .PHONY: lock
-lock: ## Resolve the images' dependencies anew from pyproject.toml
+lock: ## Resolve the images' dependencies from pyproject.toml; UPGRADE=1 takes the newest versions
 	@$(DEV) lock
 
 .PHONY: helm-lint

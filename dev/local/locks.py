@@ -1,5 +1,6 @@
 """The images' lists of dependencies: resolved from pyproject.toml once, committed, installed as they stand."""
 
+import os
 import tempfile
 import tomllib
 from pathlib import Path
@@ -23,9 +24,12 @@ def _header() -> str:
     return f"# Made by `make lock` from pyproject.toml, dependencies {digest_of(repr(wanted))}. Do not edit.\n"
 
 
-def _resolve(*extras: str, constraints: Path | None = None) -> list[str]:
+def _resolve(*extras: str, known: Path, constraints: Path | None = None) -> list[str]:
+    """Resolve extras of pyproject.toml; versions of the known list are kept where they still fit."""
     with tempfile.TemporaryDirectory(dir=CACHE) as directory:
         override, out = Path(directory) / "override.txt", Path(directory) / "out.txt"
+        if known.exists() and not os.environ.get("UPGRADE"):
+            out.write_text(known.read_text())
         # torch comes with the base image or by build argument: never by way of another package's dependencies.
         override.write_text("torch; sys_platform == 'never'\n")
         command: list[str | Path] = [
@@ -58,10 +62,10 @@ def write_locks() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with step("Resolving the images' dependencies", "10 s"):
         header = _header()
-        _store(_OPERATOR, header, _resolve("operator"))
-        trainer = _resolve("trainer", "server")
+        _store(_OPERATOR, header, _resolve("operator", known=_OPERATOR))
+        trainer = _resolve("trainer", "server", known=_TRAINER)
         _store(_TRAINER, header, trainer)
-        everything = _resolve("trainer", "server", "dev", constraints=_TRAINER)
+        everything = _resolve("trainer", "server", "dev", known=_TESTS, constraints=_TRAINER)
         _store(_TESTS, header, [line for line in everything if line not in trainer])
 
 
