@@ -1,17 +1,19 @@
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tests.support.fault_proxy import Fault, FaultProxy, Request, flip_bit
-from tests.support.object_store import make_run_config, make_store
+from tests.support.object_store import admin_client, make_run_config, make_store, write_credentials
 
 from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_latest
 from trimtab_trainer.checkpoint_reader import read_manifests
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import sha256_hex
+from trimtab_trainer.contract.messages import RejectedCheckpoint
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.store import ObjectInfo, ObjectStore
@@ -105,37 +107,88 @@ def test_nothing_to_resume_from(store: ObjectStore, resume: str) -> None:
     assert load_latest(store, config_of(2, checkpoints={"resume": resume})) == (None, [])
 
 
+class Memory:
+    """A store in a dictionary, for as many readings as there are ways to damage it."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = dict(objects)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield ObjectInfo(key, len(self.objects[key]), "", datetime.now(UTC), {})
+
+    def get(self, key: str) -> bytes:
+        if key not in self.objects:
+            raise ObjectNotFoundError(TrainerReason.STORAGE_NOT_FOUND, key)
+        return self.objects[key]
+
+    def put(self, key: str, data: bytes) -> None:
+        self.objects[key] = data
+
+    def delete(self, key: str) -> None:
+        del self.objects[key]
+
+    def download_file(self, key: str, path: Path) -> str:
+        path.write_bytes(self.get(key))
+        return sha256_hex(self.get(key))
+
+    def uri(self, key: str) -> str:
+        return f"s3://trimtab/{key}"
+
+
+def load_from(memory: Memory) -> tuple[LoadedCheckpoint | None, list[RejectedCheckpoint]]:
+    return load_latest(cast("ObjectStore", memory), config_of(2, **KEEP_ALL))
+
+
+@pytest.fixture(scope="module")
+def three_checkpoints(moto_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every object of a run that saved at the steps 10, 20 and 30."""
+    admin = admin_client(moto_endpoint)
+    admin.create_bucket(Bucket="three")
+    credentials = write_credentials(tmp_path_factory.mktemp("three") / "credentials")
+    with ObjectStore.open(make_store(moto_endpoint, bucket="three"), credentials=credentials) as store:
+        run(store, [10, 20, 30], **KEEP_ALL)
+        objects = {info.key: store.get(info.key) for info in store.list(BASE)}
+        for key in objects:
+            store.delete(key)
+    admin.delete_bucket(Bucket="three")
+    admin.close()
+    return objects
+
+
+Damage = Callable[[Any], None]
 SHARD = "a1/s30/shard-00000-of-00001.safetensors"
 STATE = "a1/s30/state.json"
 MANIFEST = "manifests/s000000030-a1.json"
 
 
-def flip(name: str) -> Callable[[ObjectStore], None]:
+def flip(name: str) -> Damage:
     return lambda store: store.put(BASE + name, flip_bit(store.get(BASE + name)))
 
 
-def replace(name: str, data: bytes) -> Callable[[ObjectStore], None]:
+def replace(name: str, data: bytes) -> Damage:
     return lambda store: store.put(BASE + name, data)
 
 
-def remove(*names: str) -> Callable[[ObjectStore], None]:
-    def damage(store: ObjectStore) -> None:
+def remove(*names: str) -> Damage:
+    def damage(store: Any) -> None:
         for name in names:
             store.delete(BASE + name)
 
     return damage
 
 
-def edit(name: str, **fields: Any) -> Callable[[ObjectStore], None]:
-    def damage(store: ObjectStore) -> None:
+def edit(name: str, **fields: Any) -> Damage:
+    def damage(store: Any) -> None:
         manifest = {**json.loads(store.get(BASE + name)), **fields}
         store.put(BASE + name, json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
 
     return damage
 
 
-def both(*damages: Callable[[ObjectStore], None]) -> Callable[[ObjectStore], None]:
-    def damage(store: ObjectStore) -> None:
+def both(*damages: Damage) -> Damage:
+    def damage(store: Any) -> None:
         for one in damages:
             one(store)
 
@@ -184,53 +237,28 @@ def both(*damages: Callable[[ObjectStore], None]) -> Callable[[ObjectStore], Non
     ],
 )
 def test_only_intact_checkpoints_are_loaded(
-    store: ObjectStore, damage: Callable[[ObjectStore], None], resumed_from: int | None, why: list[str]
+    three_checkpoints: dict[str, bytes], damage: Damage, resumed_from: int | None, why: list[str]
 ) -> None:
-    run(store, [10, 20, 30], **KEEP_ALL)
-    damage(store)
-    before = [info.key for info in store.list(BASE)]
-    loaded, rejected = load_latest(store, config_of(2, **KEEP_ALL))
+    memory = Memory(three_checkpoints)
+    damage(memory)
+    before = dict(memory.objects)
+    loaded, rejected = load_from(memory)
     assert (loaded.step if loaded else None) == resumed_from
     assert len(rejected) == len(why)
     assert all(expected in one.why for expected, one in zip(why, rejected, strict=True)), rejected
     if loaded:
         assert torch.equal(loaded.tensors["rng"], state(loaded.step)["rng"])
-    assert [info.key for info in store.list(BASE)] == before
-
-
-class Memory:
-    """A store in a dictionary, for as many readings as there are bytes to damage."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self.objects = {info.key: store.get(info.key) for info in store.list(BASE)}
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        for key in sorted(self.objects):
-            if key.startswith(prefix):
-                yield ObjectInfo(key, len(self.objects[key]), "", None, {})  # type: ignore[arg-type]
-
-    def get(self, key: str) -> bytes:
-        if key not in self.objects:
-            raise ObjectNotFoundError(TrainerReason.STORAGE_NOT_FOUND, key)
-        return self.objects[key]
-
-    def download_file(self, key: str, path: Path) -> str:
-        path.write_bytes(self.get(key))
-        return sha256_hex(self.get(key))
-
-    def uri(self, key: str) -> str:
-        return f"s3://trimtab/{key}"
+    assert memory.objects == before
 
 
 @pytest.mark.parametrize("name", [SHARD, STATE, MANIFEST])
-def test_no_single_flipped_bit_is_ever_loaded(store: ObjectStore, name: str) -> None:
-    run(store, [20, 30], **KEEP_ALL)
-    memory = Memory(store)
+def test_no_single_flipped_bit_is_ever_loaded(three_checkpoints: dict[str, bytes], name: str) -> None:
+    memory = Memory(three_checkpoints)
     good = memory.objects[BASE + name]
     for position in range(len(good)):
         flipped = good[position] ^ (1 << position % 8)
         memory.objects[BASE + name] = good[:position] + bytes([flipped]) + good[position + 1 :]
-        loaded, rejected = load_latest(memory, config_of(2, **KEEP_ALL))  # type: ignore[arg-type]
+        loaded, rejected = load_from(memory)
         assert loaded is not None
         assert (loaded.step, len(rejected)) == (20, 1), position
 
