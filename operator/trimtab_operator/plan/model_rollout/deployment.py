@@ -103,7 +103,8 @@ def _probes() -> dict[str, Manifest]:
         "startupProbe": {
             "httpGet": {"path": "/healthz", "port": "http"},
             "periodSeconds": _PROBE_SECONDS,
-            "failureThreshold": 90,
+            # Ten minutes: importing torch alone takes one on a busy node, and a restart would begin anew.
+            "failureThreshold": 300,
         },
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "http"},

@@ -19,6 +19,7 @@ _CREATE = frozenset(
         "PostStartHookError",
     }
 )
+_KILLED = 137
 _PATIENT_RESTARTS = 2
 """A server that fell over this often does not get up by itself."""
 
@@ -90,8 +91,10 @@ def _crash(pod: ServerPod, ended: Ended) -> Failure:
             "or name a larger one in spec.serving.builtin.profile.",
             is_final=True,
         )
-    return Failure(
-        Reason.SERVER_CRASHING,
-        f"Pod {pod.name} ended with exit code {ended.exit_code}: {ended.tail or 'it left no message; see its log'}",
-        is_final=pod.restarts >= _PATIENT_RESTARTS,
-    )
+    said_last = ended.tail or "it left no message; see its log"
+    if ended.exit_code == _KILLED:
+        how = "was killed, not for its memory limit: it did not start, answer or stop in time"
+    else:
+        how = f"ended with exit code {ended.exit_code}"
+    message = f"Pod {pod.name} {how}: {said_last}"
+    return Failure(Reason.SERVER_CRASHING, message, is_final=pod.restarts >= _PATIENT_RESTARTS)

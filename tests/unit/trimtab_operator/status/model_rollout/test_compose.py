@@ -150,6 +150,14 @@ TERMINATION = last_words(TrainerReason.DIGEST_MISMATCH, "adapter.safetensors has
             id="out of memory",
         ),
         pytest.param(
+            with_servers(ONE, pods=(pod(ONE, **crashed("still loading", code=137)),)),
+            "Unavailable",
+            "ServerCrashing",
+            "was killed, not for its memory limit: it did not start, answer or stop in time: still loading",
+            "FTF",
+            id="a start that takes too long",
+        ),
+        pytest.param(
             with_servers(ONE, pods=(pod(ONE, **waiting("ErrImagePull", "not found")),)),
             "Unavailable",
             "ImagePullFailed",
