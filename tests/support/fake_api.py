@@ -18,6 +18,10 @@ class CrashError(Exception):
     """The operator dies here."""
 
 
+def healthy(_verb: str, _kind: str, _name: str) -> None:
+    """No fault."""
+
+
 class FakeApi:
     """Objects by kind, namespace and name."""
 
@@ -25,9 +29,9 @@ class FakeApi:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.requests: list[tuple[str, str, str]] = []
         """Verb, kind and name of everything that was asked."""
-        self.before: Callable[[str, str, str], None] = lambda verb, kind, name: None
+        self.before: Callable[[str, str, str], None] = healthy
         """May raise before a request does anything."""
-        self.after: Callable[[str, str, str], None] = lambda verb, kind, name: None
+        self.after: Callable[[str, str, str], None] = healthy
         """May raise after a request did its work: the reply is lost."""
         self._versions = itertools.count(100)
         self._uids = itertools.count(1)
@@ -99,7 +103,7 @@ class FakeApi:
         self.after("replace", kind, metadata["name"])
         return body
 
-    async def patch(self, ref: ObjectRef, operations: list[dict[str, Any]], *, subresource: str = "") -> Manifest:
+    async def patch(self, ref: ObjectRef, operations: list[dict[str, Any]], *, subresource: str = "") -> Manifest:  # noqa: ARG002 - the client's signature
         self._ask("patch", ref.kind, ref.name)
         body = copy.deepcopy(self._existing(ref.kind, ref.namespace, ref.name))
         _check(body, "", ref.resource_version)

@@ -55,9 +55,13 @@ class Endpoint:
     def application(self) -> web.Application:
         """The aiohttp application."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application.on_cleanup.append(self._close)
         for route, answer in (("status", self._status), ("report", self._report), ("version", self._version)):
             application.router.add_post(f"{_BASE}/{route}", self._handler(route, answer))
         return application
+
+    async def _close(self, _: web.Application) -> None:
+        await self._forwarder.close()
 
     def _handler(self, route: str, answer: _Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
