@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,6 @@ from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch_source import DATA_SUFFIXES, SourceFile, Wanted, near_names
-from trimtab_trainer.store_transfer import MIB
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _TOO_MANY_REQUESTS = 429
@@ -38,13 +38,14 @@ RepoType = Literal["model", "dataset"]
 
 def model_files(wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
     """Every file of a model repository at a revision, and the commit that the revision stands for."""
-    return _repository("/".join(wanted.uri.removeprefix("hf://").split("/")[:2]), "model", wanted, revision)
+    name = "/".join(wanted.uri.removeprefix("hf://").split("/")[:2])
+    return _list(name, "model", wanted, revision)
 
 
 def data_files(wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
     """The data files of `hf://org/name`, or the file or folder behind it, and the commit that the revision stands for."""
     organisation, name, *path = wanted.uri.removeprefix("hf://").rstrip("/").split("/")
-    files, commit = _repository(f"{organisation}/{name}", "dataset", wanted, revision)
+    files, commit = _list(f"{organisation}/{name}", "dataset", wanted, revision)
     inside = "/".join(path)
     exact = [file for file in files if file.path == inside]
     prefix = f"{inside}/" if inside else ""
@@ -55,58 +56,43 @@ def data_files(wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
     return found, commit
 
 
-def _repository(repository: str, kind: RepoType, wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
+def _list(name: str, kind: RepoType, wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
     api = HfApi(endpoint=_endpoint(), token=_token())
-    info = _asked(
-        partial(api.repo_info, repository, repo_type=kind, revision=revision or None, files_metadata=True),
-        wanted,
-        revision,
-    )
-    files = [
-        SourceFile(
-            sibling.rfilename,
-            sibling.size or 0,
-            partial(
-                _download,
-                repository,
-                kind,
-                wanted,
-                info.sha,
-                sibling.rfilename,
-                sibling.lfs.sha256 if sibling.lfs else "",
-            ),
-        )
-        for sibling in sorted(info.siblings or (), key=lambda sibling: sibling.rfilename)
-    ]
-    return files, str(info.sha)
+    request = partial(api.repo_info, name, repo_type=kind, revision=revision or None, files_metadata=True)
+    info = _asked(request, wanted, revision)
+    commit = _Commit(name, kind, str(info.sha), wanted)
+    siblings = sorted(info.siblings or (), key=lambda sibling: sibling.rfilename)
+    return [commit.file(sibling) for sibling in siblings], commit.sha
 
 
-def _download(
-    repository: str, kind: RepoType, wanted: Wanted, commit: str, name: str, expected: str, target: Path
-) -> str:
-    disable_progress_bars()
-    with tempfile.TemporaryDirectory(prefix=".hub-", dir=target.parent) as directory:
-        request = partial(
-            hf_hub_download,
-            repository,
-            name,
-            repo_type=kind,
-            revision=commit,
-            local_dir=directory,
-            endpoint=_endpoint(),
-            token=_token(),
-        )
-        Path(_asked(request, wanted, commit)).replace(target)
-    digest = hashlib.sha256()
-    with target.open("rb") as file:
-        while chunk := file.read(MIB):
-            digest.update(chunk)
-    if expected and digest.hexdigest() != expected:
-        raise TrainerError(
-            TrainerReason.STORAGE_UNAVAILABLE,
-            f"{wanted.uri}: {name} arrived with other bytes than the hub lists (sha256 {expected[:12]}).",
-        )
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class _Commit:
+    """One state of a repository."""
+
+    name: str
+    kind: RepoType
+    sha: str
+    wanted: Wanted
+
+    def file(self, sibling: Any) -> SourceFile:
+        """A file of the hub's listing. Large ones are listed with their SHA-256."""
+        expected = sibling.lfs.sha256 if sibling.lfs else ""
+        return SourceFile(sibling.rfilename, sibling.size or 0, partial(self._download, sibling.rfilename, expected))
+
+    def _download(self, path: str, expected: str, target: Path) -> str:
+        disable_progress_bars()
+        request = partial(hf_hub_download, self.name, path, repo_type=self.kind, revision=self.sha)
+        with tempfile.TemporaryDirectory(prefix=".hub-", dir=target.parent) as directory:
+            request = partial(request, local_dir=directory, endpoint=_endpoint(), token=_token())
+            Path(_asked(request, self.wanted, self.sha)).replace(target)
+        with target.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if expected and sha256 != expected:
+            raise TrainerError(
+                TrainerReason.STORAGE_UNAVAILABLE,
+                f"{self.wanted.uri}: {path} arrived with other bytes than the hub lists (sha256 {expected[:12]}).",
+            )
+        return sha256
 
 
 def _endpoint() -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.fetch_source import DATA_SUFFIXES, SourceFile, Wanted, near_names
-from trimtab_trainer.store_transfer import MIB
 
 
 def folder(wanted: Wanted) -> list[SourceFile]:
@@ -77,11 +76,8 @@ def _file(path: Path, relative: str) -> SourceFile:
 def _link(source: Path, target: Path) -> str:
     target.unlink(missing_ok=True)
     target.symlink_to(source.resolve())
-    digest = hashlib.sha256()
     with source.open("rb") as file:
-        while chunk := file.read(MIB):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _missing(place: Path, wanted: Wanted) -> Exception:

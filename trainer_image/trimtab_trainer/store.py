@@ -127,9 +127,8 @@ class ObjectStore:
     def chunks(self, key: str, *, bucket: str | None = None) -> Iterator[bytes]:
         """An object's bytes in order, fetched as parallel ranges of one and the same version."""
         info = self.head(key, bucket=bucket)
-        if info is None:
-            raise self._missing(key, bucket)
-        if info.size <= PART_BYTES:
+        # A HEAD's 404 has no body that says what is missing: the GET says whether it is the object, the bucket or the user.
+        if info is None or info.size <= PART_BYTES:
             yield self.get(key, bucket=bucket)
             return
         with self._translated("read", key, bucket):

@@ -20,7 +20,14 @@ _WRONG_REGION_CODES = frozenset(
     {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 )
 _DENIED_CODES = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "IDPRejectedClaim"}
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidToken",
+        "InvalidIdentityToken",
+        "IDPRejectedClaim",
+        "XAdminUserNotFound",
+    }
 )
 _SERVER_ERROR = 500
 

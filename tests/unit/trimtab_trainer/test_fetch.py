@@ -320,6 +320,7 @@ def test_the_hubs_token(
     hub: Hub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     repository: Repository,
     token: str,
     reason: TrainerReason | None,
@@ -361,13 +362,13 @@ def test_a_busy_hub_is_asked_again_and_only_for_what_is_needed(hub: Hub, tmp_pat
 def test_a_hub_that_sends_other_bytes_than_it_lists(hub: Hub, tmp_path: Path) -> None:
     hub.repositories["things/base"] = Repository(MODEL)
     hub.corrupt = True
-    with pytest.raises(TrainerError, match="model.safetensors arrived with other bytes") as caught:
+    with pytest.raises(TrainerError, match=r"model\.safetensors arrived with other bytes") as caught:
         model("hf://things/base", NO_STORE, tmp_path)
     assert caught.value.reason == TrainerReason.STORAGE_UNAVAILABLE
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(TrainerError, match="http://127.0.0.1:9 cannot be read") as caught:
+    with pytest.raises(TrainerError, match=r"http://127\.0\.0\.1:9 cannot be read") as caught:
         model("hf://things/base", NO_STORE, tmp_path)
     assert caught.value.reason == TrainerReason.STORAGE_UNAVAILABLE

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.object_store import make_run_config, make_store
+
 from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_latest
 from trimtab_trainer.checkpoint_chain import StoredCheckpoint
 from trimtab_trainer.checkpoint_reader import read_manifests
@@ -66,7 +66,12 @@ def test_what_stays(
 
 
 def run(
-    store: ObjectStore, losses: dict[int, float], *, attempt: int = 1, parent: LoadedCheckpoint | None = None, **changes: Any
+    store: ObjectStore,
+    losses: dict[int, float],
+    *,
+    attempt: int = 1,
+    parent: LoadedCheckpoint | None = None,
+    **changes: Any,
 ) -> CheckpointWriter:
     writer = CheckpointWriter(store, config_of(attempt, **changes), parent=parent)
     for step, loss in losses.items():
@@ -167,7 +172,7 @@ def test_a_manifest_cannot_have_other_objects_deleted(store: ObjectStore) -> Non
         pytest.param("runs/team/models/tone/1/model", timedelta(days=9), True, id="a model"),
     ],
 )
-def test_sweep(store: ObjectStore, key: str, age: timedelta, stays: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_sweep(store: ObjectStore, *, key: str, age: timedelta, stays: bool) -> None:
     store.put(BASE + "manifests/s000000002-a1.json", b"{}")
     store.put(key, b"")
     sweep(store, config_of(2), beside=[], now=datetime.now(UTC) + age)

@@ -10,6 +10,7 @@ from tests.support.object_store import SMALL_PART_BYTES, make_store, write_crede
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store_client import make_client
 from trimtab_trainer.store_errors import ObjectExistsError, ObjectNotFoundError
 
 SMALL = b"small object"
@@ -102,7 +103,7 @@ def is_get(request: Request) -> bool:
 )
 @pytest.mark.parametrize("if_absent", [False, True], ids=["overwrite", "if absent"])
 def test_passing_faults_heal(
-    faulty_store: ObjectStore, faults: FaultProxy, data: bytes, fault: Fault, if_absent: bool
+    faulty_store: ObjectStore, faults: FaultProxy, data: bytes, *, fault: Fault, if_absent: bool
 ) -> None:
     fault.hits = 0
     faults.add(fault)
@@ -222,8 +223,6 @@ def test_rotated_keys_are_used_at_once(faulty_store: ObjectStore, faults: FaultP
 
 def test_certificates_of_the_profile_join_the_systems(credentials: Path) -> None:
     bundle = "-----BEGIN CERTIFICATE-----\nprofile\n-----END CERTIFICATE-----"
-    from trimtab_trainer.store_client import make_client
-
     client = make_client(make_store("https://127.0.0.1:9", ca_bundle=bundle), credentials=credentials)
     trusted = Path(client._endpoint.http_session._verify).read_text()
     client.close()
