@@ -87,6 +87,7 @@ class Core:
         self.reports = Reports()
         self.events = EventWriter(client, instance=settings.identity)
         self.cluster = Cluster(client, self.store, self.reports, self.events)
+        self.store.on_own_write = self._wrote
         self.events.busy = lambda: len(self.queue) > 0
         self.synced = asyncio.Event()
         self._client = client
@@ -146,6 +147,11 @@ class Core:
                 self._changed(change, Priority.LOW)
             if changes:
                 _LOG.info("sweep_found changes=%d", len(changes))
+
+    def _wrote(self, change: Change, by: Stored) -> None:
+        """Wake who waits for what a reconcile has written; the one that wrote looks again anyway."""
+        for key in affected(self.store, change) - {key_of(by)}:
+            self.queue.add(key, Priority.HIGH)
 
     def _changed(self, change: Change, priority: Priority) -> None:
         for key in affected(self.store, change):
@@ -282,7 +288,8 @@ class Operator:
     async def _listen(self, application: web.Application, port: int, certificate: Certificate | None = None) -> None:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
         await runner.setup()
-        await web.TCPSite(runner, port=port, ssl_context=certificate.context if certificate else None).start()
+        tls = certificate.context if certificate else None
+        await web.TCPSite(runner, self._settings.bind_address, port, ssl_context=tls).start()
         self._runners.append(runner)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

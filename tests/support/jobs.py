@@ -85,4 +85,4 @@ def wait_for_step(namespace: str, name: str, step: int, *, timeout: float = 240)
             raise AssertionError(f"{name} is already {status['state']}: {status['conditions']}")
         return job if status.get("lastCheckpoint", {}).get("step", -1) >= step else None
 
-    return kube.eventually(look, what=f"checkpoint of step {step} of {name}", timeout=timeout, every=0.2)
+    return kube.eventually(look, what=f"checkpoint of step {step} of {name}", timeout=timeout, every=1)

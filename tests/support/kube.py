@@ -47,7 +47,7 @@ def condition(thing: Manifest, type_: str) -> Manifest:
     return next((entry for entry in found if entry["type"] == type_), {"status": "absent", "reason": "", "message": ""})
 
 
-def eventually(look: Callable[[], T | None], *, what: str, timeout: float = 180, every: float = 0.5) -> T:
+def eventually(look: Callable[[], T | None], *, what: str, timeout: float = 180, every: float = 2) -> T:
     """The first true value of `look`, asked again and again until the deadline."""
     deadline = time.monotonic() + timeout
     while True:

@@ -54,9 +54,9 @@ class Applier:
         if known is not None and _is_ours(known.body(), manifest):
             return False
         try:
-            self._show(await self._client.create(manifest))
+            self._show(await self._client.create(manifest), owner)
         except AlreadyExistsError:
-            await self._check_owner(manifest)
+            await self._check_owner(manifest, owner)
             return False
         _LOG.info(
             "object_created kind=%s namespace=%s name=%s owner=%s",
@@ -67,11 +67,11 @@ class Applier:
         )
         return True
 
-    async def _check_owner(self, manifest: Manifest) -> None:
+    async def _check_owner(self, manifest: Manifest, owner: Stored) -> None:
         """An object of that name exists: ours from an earlier try, or somebody else's."""
         metadata = manifest["metadata"]
         live = await self._client.get(resource_of(manifest["kind"]), metadata["namespace"], metadata["name"])
-        self._show(live)
+        self._show(live, owner)
         if not _is_ours(live, manifest):
             raise RejectedError(
                 Reason.NAME_CONFLICT,
@@ -92,13 +92,13 @@ class Applier:
             live = await self._read(manifest)
         if live is not None:
             if not _is_ours(live, manifest):
-                await self._check_owner(manifest)
+                await self._check_owner(manifest, owner)
             # The server spells some values in its own way ("0.5" becomes "500m"): what it accepted is known by generation.
             if _contains(live, manifest) or accepted.get(key) == _accepted(digest, live):
                 accepted[key] = _accepted(digest, live)
                 return False
         reply = await self._client.apply(manifest)
-        self._show(reply)
+        self._show(reply, owner)
         accepted[key] = _accepted(digest, reply)
         _LOG.info(
             "object_applied kind=%s namespace=%s name=%s owner=%s",
@@ -127,7 +127,7 @@ class Applier:
         if metadata["uid"] != ref.uid or controller_uid(metadata) != owner.uid:
             self._gone(ref)
             return False
-        self._show(live)
+        self._show(live, owner)
         if metadata.get("deletionTimestamp"):
             return False
         if ref.resource_version and metadata["resourceVersion"] != ref.resource_version:
@@ -138,7 +138,7 @@ class Applier:
             ref._replace(resource_version=metadata["resourceVersion"]), propagation=propagation
         )
         if reply.get("kind") == ref.kind:
-            self._show(reply)
+            self._show(reply, owner)
         else:
             self._gone(ref)
         _LOG.info("object_deleted kind=%s namespace=%s name=%s owner=%s", ref.kind, ref.namespace, ref.name, owner.name)
@@ -166,10 +166,10 @@ class Applier:
         if live.uid != owner.uid or live.version != owner.version:
             raise ConflictError(f"{owner.kind} {owner.name} changed since it was observed")
 
-    def _show(self, reply: Manifest) -> None:
-        """Read your own writes: the watch will bring the same version and be ignored."""
+    def _show(self, reply: Manifest, owner: Stored) -> None:
+        """Read your own writes: the watch will bring the same version and be ignored, so whoever waits is told here."""
         if reply["kind"] in WATCHED_KINDS:
-            self._store.put(Stored.of(reply))
+            self._store.wrote(Stored.of(reply), by=owner)
 
     def _gone(self, ref: ObjectRef) -> None:
         known = self._store.by_uid(ref.uid)

@@ -45,7 +45,7 @@ class Reporter:
         except NotFoundError:
             self._store.remove(owner.uid, owner.version)
             return False
-        self._store.put(stored)
+        self._store.wrote(stored, by=owner)
         self._written[owner.uid] = (digest, stored.version)
         _count_ended(before, outcome.status)
         _LOG.info(

@@ -5,7 +5,7 @@ its resourceVersion is newer than what it has, and remembers what was deleted, s
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from trimtab_operator.cluster.trim import Stored
@@ -31,6 +31,8 @@ class Store:
         self._terms: dict[str, dict[str, None]] = {}
         self._kinds: dict[str, dict[str, None]] = {}
         self._tombstones: OrderedDict[str, int] = OrderedDict()
+        self.on_own_write: Callable[[Change, Stored], None] = lambda _change, _by: None
+        """Told what a write of ours changed, and for which object it was done."""
 
     # ── Writing ──
 
@@ -50,6 +52,11 @@ class Store:
             self._forget(old)
         self._remember(new)
         return Change(old, new)
+
+    def wrote(self, new: Stored, *, by: Stored) -> None:
+        """Take the reply to a write of ours, and tell those who wait for such an object."""
+        if change := self.put(new):
+            self.on_own_write(change, by)
 
     def remove(self, uid: str, version: int) -> Change | None:
         """Note that an object was gone at `version`."""

@@ -1,0 +1,46 @@
+"""Who is woken by what a reconcile itself has written: the watch brings the same version later, and is ignored."""
+
+from typing import Any, cast
+
+import pytest
+
+from trimtab_operator.cluster.client import Client
+from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.runtime import Core
+from trimtab_operator.settings import Settings
+from trimtab_operator.state import Key
+
+
+def stored(kind: str, name: str, **spec: Any) -> Stored:
+    metadata = {"name": name, "namespace": "team", "uid": f"{kind}-{name}", "resourceVersion": "7"}
+    return Stored.of({"apiVersion": "trimtab.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+
+
+ROLLOUT = stored("ModelRollout", "tone", modelName="tone", version=1)
+JOB = stored("FineTuneJob", "tone", model={"uri": "s3://models/base"}, output={"modelName": "tone"})
+VERSION = stored("ModelVersion", "tone-v1", modelName="tone", version=1)
+
+
+@pytest.mark.parametrize(
+    ("written", "by", "woken"),
+    [
+        pytest.param(
+            VERSION,
+            JOB,
+            {("ModelVersion", "tone-v1"), ("ModelRollout", "tone")},
+            id="a job publishes what a rollout waits for",
+        ),
+        pytest.param(
+            VERSION, VERSION, {("ModelRollout", "tone")}, id="a version's own status wakes its rollout, not itself"
+        ),
+    ],
+)
+async def test_our_own_writes_wake_those_who_wait(written: Stored, by: Stored, woken: set[tuple[str, str]]) -> None:
+    core = Core(cast("Client", None), Settings())
+    for known in {JOB, ROLLOUT} - {written}:
+        core.store.put(known)
+    core.store.wrote(written, by=by)
+    keys: set[Key] = set()
+    while key := core.queue.take():
+        keys.add(key)
+    assert {(key.kind, key.name) for key in keys} == woken
