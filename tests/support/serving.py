@@ -128,6 +128,7 @@ class FolderSource:
     base_path: Path
     folders: Mapping[str, Path]
     problems: dict[str, TrainerError] = field(default_factory=dict)
+    discarded: list[str] = field(default_factory=list)
 
     def base(self, _config: ServerConfig) -> BaseFiles:
         self._refuse("base")
@@ -136,6 +137,9 @@ class FolderSource:
     def version(self, _config: ServerConfig, served: ServedVersion, _base_digest: str) -> Path:
         self._refuse(served.name)
         return self.folders[served.name]
+
+    def discard(self, served: ServedVersion) -> None:
+        self.discarded.append(served.name)
 
     def _refuse(self, name: str) -> None:
         if name in self.problems:
@@ -185,9 +189,9 @@ class Running:
         body = {"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 24}
         return await self.client.post("/v1/chat/completions", json={**body, **options})
 
-    async def until_ready(self) -> None:
+    async def until_ready(self, patience: float = PATIENCE) -> None:
         """Wait for every version of the configuration."""
-        await eventually(lambda: self.versions.ready)
+        await eventually(lambda: self.versions.ready, patience)
 
 
 @asynccontextmanager
@@ -217,9 +221,9 @@ async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> As
         await asyncio.to_thread(engine.stop)
 
 
-async def eventually(condition: Any) -> None:
+async def eventually(condition: Any, patience: float = PATIENCE) -> None:
     """Wait until a condition holds, with a deadline."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - conditions are about threads too
             await asyncio.sleep(0.005)
 

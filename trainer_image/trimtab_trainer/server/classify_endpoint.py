@@ -29,8 +29,8 @@ class ClassifyEndpoint:
             lane = target.lane
             if not isinstance(lane, ClassificationLane):
                 raise ApiError(400, f"'{asked.model}' is a language model; use /v1/chat/completions.", param="model")
-            texts = await asyncio.to_thread(text_tokens, asked, target.tokenizer, lane.model.max_length)
             with self._rooms.place():
+                texts = await asyncio.to_thread(text_tokens, asked, target.tokenizer, lane.model.max_length)
                 exchange.prompt_tokens = sum(len(text) for text in texts)
                 scores = await self._scores(lane, texts, target.adapter, exchange)
         if scores is None:

@@ -172,7 +172,12 @@ class GenerationLane:
 
     def _accept(self, row: _Row, logits: Any) -> bool:
         """Choose a row's next token and deliver its text; whether the row goes on."""
-        row.last = row.sampler.choose(logits)
+        try:
+            row.last = row.sampler.choose(logits)
+        except ValueError as error:
+            # A broken version must not end the answers of the others in its batch.
+            row.request.deliver(Failed(error))
+            return False
         row.tokens += 1
         at_end = row.last in self.model.end_tokens
         text = "" if at_end else row.text.push(row.last)

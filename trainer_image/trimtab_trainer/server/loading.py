@@ -68,12 +68,13 @@ class Loader:
         tokenizer = await asyncio.to_thread(load_tokenizer, path) if has_tokenizer(path) else shared.tokenizer
         return replace(shared, name=served.name, adapter=key, tokenizer=tokenizer)
 
-    async def unload(self, target: Target) -> None:
-        """Give a version's memory back. Nothing may use it any more."""
+    async def unload(self, served: ServedVersion, target: Target) -> None:
+        """Give a version's memory and disk space back. Nothing may use it any more."""
         if target.adapter == NO_ADAPTER:
             self._engine.remove(target.lane)
         else:
             await asyncio.wrap_future(self._engine.call(lambda: target.lane.model.adapters.unload(target.adapter)))
+        await asyncio.to_thread(self._source.discard, served)
 
     async def _base_files(self, config: ServerConfig) -> BaseFiles:
         """The base model's files; the first time it is loaded too, unless it is a trunk that still lacks a head."""

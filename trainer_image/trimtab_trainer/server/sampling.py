@@ -31,7 +31,13 @@ class Sampler:
             self._generator.manual_seed(sampling.seed)
 
     def choose(self, logits: Any) -> int:
-        """The next token, from one row of logits."""
+        """The next token, from one row of logits.
+
+        Raises:
+            ValueError: the logits are not finite: the version's weights are broken.
+        """
+        if not bool(torch.isfinite(logits).all()):
+            raise ValueError("the model's logits are not finite")
         if self._sampling.temperature == 0:
             return int(logits.argmax())
         # On the CPU, where a generator gives the same numbers on every machine.

@@ -30,6 +30,9 @@ class Source(Protocol):
     def version(self, config: ServerConfig, served: ServedVersion, base_digest: str) -> Path:
         """One version's artifact."""
 
+    def discard(self, served: ServedVersion) -> None:
+        """Give back the disk space of a version that is not in memory any more."""
+
 
 class StoreSource:
     """The S3 store of the rollout's StorageProfile; hub and volumes for base models."""
@@ -51,9 +54,9 @@ class StoreSource:
         Raises:
             TrainerError: DigestMismatch for other bytes or another base model, ModelInvalid for another format.
         """
-        target = self._directory / "versions" / served.manifest_sha256
         # What an interrupted download left behind must not be mistaken for files of the artifact.
-        shutil.rmtree(target, ignore_errors=True)
+        self.discard(served)
+        target = self._folder(served)
         target.mkdir(parents=True)
         with ObjectStore.open(config.store, credentials=self._credentials) as store:
             fetched = fetch_artifact(
@@ -71,3 +74,10 @@ class StoreSource:
                 f"{served.name} was trained on a base model with digest {trained_on}; this server has {base_digest}.",
             )
         return fetched.path
+
+    def discard(self, served: ServedVersion) -> None:
+        """Remove a version's files."""
+        shutil.rmtree(self._folder(served), ignore_errors=True)
+
+    def _folder(self, served: ServedVersion) -> Path:
+        return self._directory / "versions" / served.name

@@ -72,8 +72,8 @@ class TextEndpoint:
             lane = target.lane
             if not isinstance(lane, GenerationLane):
                 raise ApiError(400, f"'{asked.model}' is a classifier; use /v1/classify.", param="model")
-            prompt = await asyncio.to_thread(prompt_tokens, asked, target.tokenizer)
             with self._rooms.place():
+                prompt = await asyncio.to_thread(prompt_tokens, asked, target.tokenizer)
                 exchange.prompt_tokens = len(prompt)
                 async with self._events(asked, target, lane, prompt, exchange) as events:
                     await (self._stream(asked, exchange, events) if asked.stream else self._collect(exchange, events))

@@ -173,7 +173,7 @@ class Versions:
             if version.target is not None and not version.wanted and version.in_flight == 0:
                 # Out of the table first: a configuration that wants it back meanwhile loads it anew.
                 del self._versions[key]
-                await self._loader.unload(version.target)
+                await self._loader.unload(version.served, version.target)
                 logs.fact("version_unloaded", version=version.served.name)
                 return True
             if self._base_loaded and version.wanted and version.target is None and version.retry_at <= time.monotonic():

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tests.support.serving import FolderSource, events, make_config, running, served, text_of
+from safetensors.torch import load_file, save_file
+from tests.support.serving import FolderSource, events, make_config, running, save_adapter, served, text_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trimtab_trainer.server.rows import Rows
 
 PROMPTS = ["Hello", "What is a trim tab?", "x" * 90, "Grüße, 世界 🌊"]
 MODELS = ["base", "tone-v1", "tone-v2", "tone-v3"]
@@ -121,3 +124,42 @@ async def test_a_prompt_longer_than_one_step_reads_in_pieces(
         monkeypatch.setattr("trimtab_trainer.server.generation.PROMPT_TOKENS_PER_STEP", 16)
         answers = await asyncio.gather(server.chat("y" * 120), server.chat("Hello"), server.chat("y" * 120))
         assert text_of(answers[0]) == text_of(answers[2]) == whole
+
+
+async def test_a_failed_step_ends_its_requests_and_no_others(
+    source: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Rows.advance
+    failures = [RuntimeError("out of memory")]
+
+    def fails_once(rows: Rows, tokens: list[list[int]]) -> Any:
+        if failures and rows.lengths[0] > 0:
+            raise failures.pop()
+        return advance(rows, tokens)
+
+    async with running(make_config(served("tone-v1")), source) as server:
+        whole = text_of(await server.chat("Hi"))
+        monkeypatch.setattr(Rows, "advance", fails_once)
+        failed = await server.chat("Hi")
+        assert (failed.status_code, failed.json()["error"]["type"]) == (500, "server_error")
+        failures.append(RuntimeError("out of memory"))
+        *_, error, done = events((await server.chat("Hi", stream=True)).text)
+        assert (error["error"]["type"], done) == ("server_error", "[DONE]")
+        assert text_of(await server.chat("Hi")) == whole
+        metrics = (await server.client.get("/metrics")).text
+        assert 'trimtab_server_errors_total{endpoint="chat",version="tone-v1"} 2.0' in metrics
+
+
+async def test_broken_weights_fail_their_own_requests_only(folders: dict[str, Path], tmp_path: Path) -> None:
+    broken = save_adapter(tmp_path / "broken", folders["base"], seed=4)
+    weights = load_file(broken / "adapter_model.safetensors")
+    save_file(
+        {name: torch.full_like(value, torch.nan) for name, value in weights.items()},
+        broken / "adapter_model.safetensors",
+    )
+    source = FolderSource(folders["base"], {**folders, "tone-v2": broken})
+    async with running(make_config(served("tone-v1"), served("tone-v2")), source) as server:
+        alone = text_of(await server.chat("Hi", model="tone-v1"))
+        answers = await asyncio.gather(*(server.chat("Hi", model=f"tone-v{1 + number % 2}") for number in range(6)))
+        assert [answer.status_code for answer in answers] == [200, 500] * 3
+        assert {text_of(answer) for answer in answers[::2]} == {alone}

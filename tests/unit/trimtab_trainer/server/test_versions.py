@@ -80,6 +80,7 @@ async def test_a_removed_version_finishes_its_answers_first(source: FolderSource
             assert target.adapter in target.lane.model.adapters.loaded
         await eventually(lambda: len(server.versions.report()) == 1)
         assert target.adapter not in target.lane.model.adapters.loaded
+        await eventually(lambda: source.discarded == ["tone-v2"])
 
 
 async def test_an_all_new_configuration_waits_for_its_version(source: FolderSource) -> None:
