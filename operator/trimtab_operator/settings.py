@@ -22,6 +22,8 @@ class Settings:
     """PEM of the authority that signed the status endpoint's certificate; pods get it."""
     tls_directory: Path = Path("/etc/trimtab/tls")
     """`tls.crt`, `tls.key` and `ca.crt` of the status endpoint."""
+    bind_address: str | None = None
+    """Address to listen on; all of them where there is none."""
     status_port: int = 8443
     probe_port: int = 8080
     metrics_port: int = 9090
@@ -50,6 +52,7 @@ class Settings:
             status_url=env.get("TRIMTAB_STATUS_URL", defaults.status_url).rstrip("/"),
             status_ca=authority.read_text() if authority.is_file() else "",
             tls_directory=tls_directory,
+            bind_address=env.get("TRIMTAB_BIND_ADDRESS") or None,
             status_port=int(env.get("TRIMTAB_STATUS_PORT", defaults.status_port)),
             probe_port=int(env.get("TRIMTAB_PROBE_PORT", defaults.probe_port)),
             metrics_port=int(env.get("TRIMTAB_METRICS_PORT", defaults.metrics_port)),

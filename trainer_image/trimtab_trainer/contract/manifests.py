@@ -99,7 +99,18 @@ def listing_digest(files: dict[str, tuple[int, str]]) -> str:
     return "sha256:" + sha256_hex(canonical_json({"files": entries}))
 
 
-_RUN_IDENTITY = {"model", "model_version", "task", "objective", "method", "data", "training", "distribution", "checkpoints", "output"}
+_RUN_IDENTITY = {
+    "model",
+    "model_version",
+    "task",
+    "objective",
+    "method",
+    "data",
+    "training",
+    "distribution",
+    "checkpoints",
+    "output",
+}
 _MAY_CHANGE = {"checkpoints": {"keep_last", "keep_best"}}
 
 
@@ -109,7 +120,9 @@ def config_sha256(config: RunConfig) -> str:
     Left out: the attempt, the job's identity (manifests name it beside this), pins, store, image, limits and what may be
     changed on the way (`keepLast`, `keepBest`). Defaults are left out too, so that a release which adds a field resumes older runs.
     """
-    identity = config.model_dump(mode="json", by_alias=True, include=_RUN_IDENTITY, exclude=_MAY_CHANGE, exclude_defaults=True)
+    identity = config.model_dump(
+        mode="json", by_alias=True, include=_RUN_IDENTITY, exclude=_MAY_CHANGE, exclude_defaults=True
+    )
     return sha256_hex(canonical_json(identity))
 
 

@@ -10,10 +10,8 @@ ModelURI = Annotated[
     str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
 ]
 DataURI = Annotated[str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+(/.+)?|pvc://[^/]+/.+)$")]
-_NO_PARENTS = rules(
-    # A claim is mounted beside the pod's credentials: a path must not climb out of it.
-    ("!self.uri.matches('(^|/)[.][.](/|$)')", "uri must not contain '..' as a part of its path"),
-)
+# A claim is mounted beside the pod's credentials: a path must not climb out of it.
+_NO_PARENTS = ("!self.uri.matches('(^|/)[.][.](/|$)')", "uri must not contain '..' as a part of its path")
 Digest = Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")]
 Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_.@-]*$")]
 
@@ -21,7 +19,14 @@ Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A
 class ModelSource(Document):
     """The base model."""
 
-    model_config = _NO_PARENTS
+    model_config = rules(
+        _NO_PARENTS,
+        (
+            "!self.uri.startsWith('modelversion://')",
+            "uri: modelversion:// is not available in this release; name the base model, or the published folder of a "
+            "whole model as s3://",
+        ),
+    )
 
     uri: ModelURI
     """Where the base model is: `s3://bucket/path`, `hf://org/name`, `pvc://claim/path` or `modelversion://name`. Weights must be safetensors."""
@@ -137,7 +142,7 @@ DataFormat = Literal["messages", "promptCompletion", "text", "labelled"]
 class DataSource(Document):
     """One data set: a JSONL, CSV or Parquet file, or a folder of such files."""
 
-    model_config = _NO_PARENTS
+    model_config = rules(_NO_PARENTS)
 
     uri: DataURI
     """Where the data is: `s3://bucket/key`, `hf://org/name[/file]` or `pvc://claim/path`. A trailing `/` names a folder."""

@@ -37,7 +37,7 @@ def report_progress(report: Report, before: JobProgress) -> JobProgress:
         eta_seconds=said.eta_seconds,
         eta=eta_text(said.eta_seconds),
         tokens_per_second=said.tokens_per_second,
-        loss=said.loss,
+        loss=_shown(said.loss),
         last_report_time=report.stamp,
     )
 
@@ -97,7 +97,7 @@ def _kubeflow_progress(status: KubeflowTrainerStatus, before: JobProgress) -> Pr
         percent=status.progress_percentage,
         eta_seconds=status.estimated_remaining_seconds,
         epoch=_number(values, ("epoch",)),
-        loss=loss,
+        loss=_shown(loss),
     )
 
 
@@ -111,3 +111,8 @@ def _number(values: dict[str, str], names: Sequence[str]) -> float | None:
         if number - number == 0:  # neither infinite nor NaN: JSON has neither
             return number
     return None
+
+
+def _shown(loss: float | None) -> float | None:
+    """A loss as a column of `kubectl get` can show it; the report has all digits."""
+    return None if loss is None else float(f"{loss:.5g}")
