@@ -23,8 +23,7 @@ class ModelSource(Document):
         _NO_PARENTS,
         (
             "!self.uri.startsWith('modelversion://')",
-            "uri: modelversion:// is not available in this release; name the base model, or the published folder of a "
-            "whole model as s3://",
+            "uri: modelversion:// is not available in this release; name the base model itself",
         ),
     )
 
