@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception,
     sleep_using_event,
     stop_after_delay,
     stop_any,
@@ -44,6 +43,8 @@ READ_BACK_LIMIT_BYTES = 1024 * MIB
 """Up to this size a checkpoint is read back and hashed before it counts as committed; above, sizes are compared."""
 PATIENCE_SECONDS = 600.0
 """How long a background upload outlasts an outage of the store before the attempt fails."""
+ROTATION_SECONDS = 180.0
+"""How long a denial is borne after writing has worked: rotated keys reach a pod a minute or two after the store knows them."""
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class CheckpointCommitter:
         """Check that the store can be written to; `closing` ends waiting for a store that is away."""
         self._store, self._config, self._world_size = store, config, world_size
         self._patiently = Retrying(
-            retry=retry_if_exception(_may_pass),
+            retry=_may_pass,
             stop=stop_any(stop_after_delay(PATIENCE_SECONDS), stop_when_event_set(closing)),
             wait=wait_random_exponential(multiplier=1, max=30),
             sleep=sleep_using_event(closing),
@@ -167,12 +168,13 @@ class CheckpointCommitter:
             )
 
 
-def _may_pass(error: BaseException) -> bool:
-    return (
-        isinstance(error, TrainerError)
-        and error.reason == TrainerReason.STORAGE_UNAVAILABLE
-        and not isinstance(error, _CorruptedUploadError)
-    )
+def _may_pass(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, TrainerError) or isinstance(error, _CorruptedUploadError):
+        return False
+    if error.reason == TrainerReason.STORAGE_ACCESS_DENIED:
+        return (state.seconds_since_start or 0) < ROTATION_SECONDS
+    return error.reason == TrainerReason.STORAGE_UNAVAILABLE
 
 
 def _log_delay(state: RetryCallState) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.session
 import certifi
@@ -152,22 +153,25 @@ class _SecretProvider(CredentialProvider):
 class _WebIdentityProvider(CredentialProvider):
     """A projected service-account token, exchanged at STS for keys that botocore renews before they expire.
 
-    Where the profile names an endpoint, its store answers STS requests itself (MinIO, Ceph); else AWS does.
+    Where the profile names an endpoint of its own, that store answers STS requests too (MinIO, Ceph); else AWS does.
     """
 
     METHOD = "trimtab-web-identity"
 
     def __init__(self, session: botocore.session.Session, store: Store, verify: str | bool) -> None:  # noqa: FBT001 - botocore's type
         super().__init__()
-        if not mounts.WEB_IDENTITY_TOKEN_FILE.as_posix() or not Path(mounts.WEB_IDENTITY_TOKEN_FILE).exists():
+        if not Path(mounts.WEB_IDENTITY_TOKEN_FILE).exists():
             raise TrainerError(
                 TrainerReason.STORAGE_SECRET_MISSING,
                 f"StorageProfile '{store.profile}': there is no service-account token at {mounts.WEB_IDENTITY_TOKEN_FILE}.",
             )
 
+        host = urlsplit(store.endpoint).hostname or ""
+        endpoint = None if not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else store.endpoint
+
         def create_client(service: str, **options: Any) -> Any:
             return session.create_client(
-                service, region_name=store.region, endpoint_url=store.endpoint or None, verify=verify, **options
+                service, region_name=store.region, endpoint_url=endpoint, verify=verify, **options
             )
 
         fetcher = AssumeRoleWithWebIdentityCredentialFetcher(

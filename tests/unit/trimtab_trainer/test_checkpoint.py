@@ -306,6 +306,9 @@ def puts(part: str) -> Callable[[Request], bool]:
         ),
         pytest.param(Fault("error", puts("shard"), times=12, status=503, code="SlowDown"), id="throttled for long"),
         pytest.param(
+            Fault("error", puts("shard"), times=3, status=403, code="InvalidAccessKeyId"), id="keys are being rotated"
+        ),
+        pytest.param(
             Fault("truncate", lambda request: request.method == "GET" and "shard" in request.key, times=2),
             id="read-back cut",
         ),
@@ -318,6 +321,21 @@ def test_passing_faults_lose_nothing(faulty_store: ObjectStore, faults: FaultPro
     assert [one.step for one in writer.committed] == [10, 20]
     assert fault.hits == fault.times
     assert load(faulty_store).step == 20
+
+
+def test_access_that_stays_denied_ends_the_attempt(
+    faulty_store: ObjectStore, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab_trainer.checkpoint_commit.ROTATION_SECONDS", 0.1)
+    writer = CheckpointWriter(faulty_store, config_of(), parent=None)
+    faults.add(Fault("error", puts("shard"), status=403, code="InvalidAccessKeyId"))
+    writer.save(state(10), {}, step=10, metrics={})
+    with pytest.raises(TrainerError) as caught:
+        writer.wait()
+    assert caught.value.reason == TrainerReason.STORAGE_ACCESS_DENIED
+    with pytest.raises(TrainerError, match="access denied"):
+        writer.save(state(11), {}, step=11, metrics={})
+    writer.close()
 
 
 @pytest.mark.parametrize("part", ["shard", "state.json"])

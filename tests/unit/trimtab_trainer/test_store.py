@@ -221,6 +221,38 @@ def test_rotated_keys_are_used_at_once(faulty_store: ObjectStore, faults: FaultP
     assert (signed_by[0], signed_by[-1]) == ("testing-key", "rotated")
 
 
+@pytest.mark.parametrize("token", [True, False], ids=["token mounted", "no token"])
+def test_web_identity_is_exchanged_for_keys(
+    proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, token: bool
+) -> None:
+    monkeypatch.setattr("trimtab_trainer.contract.mounts.WEB_IDENTITY_TOKEN_FILE", tmp_path / "token")
+    role = "arn:aws:iam::123456789012:role/trainer"
+    config = make_store(proxy[1], credentials="webIdentity", web_identity_role_arn=role)
+    if not token:
+        with pytest.raises(TrainerError, match="no service-account token") as caught:
+            ObjectStore.open(config)
+        assert caught.value.reason == TrainerReason.STORAGE_SECRET_MISSING
+        return
+    (tmp_path / "token").write_text("a.projected.token")
+    with ObjectStore.open(config) as store:
+        store.put("runs/a", SMALL)
+    exchanged = [request.body.decode() for request in proxy[0].requests if b"AssumeRoleWithWebIdentity" in request.body]
+    assert len(exchanged) == 1
+    assert "a.projected.token" in exchanged[0]
+
+
+def test_a_role_that_may_not_be_assumed(
+    proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab_trainer.contract.mounts.WEB_IDENTITY_TOKEN_FILE", tmp_path / "token")
+    (tmp_path / "token").write_text("a.projected.token")
+    config = make_store(proxy[1], credentials="webIdentity", web_identity_role_arn="arn:aws:iam::1:role/other")
+    proxy[0].add(Fault("error", lambda request: b"AssumeRole" in request.body, status=403, code="AccessDenied"))
+    with pytest.raises(TrainerError, match=r"spec\.credentials") as caught:
+        ObjectStore.open(config)
+    assert caught.value.reason == TrainerReason.STORAGE_ACCESS_DENIED
+
+
 def test_certificates_of_the_profile_join_the_systems(credentials: Path) -> None:
     bundle = "-----BEGIN CERTIFICATE-----\nprofile\n-----END CERTIFICATE-----"
     client = make_client(make_store("https://127.0.0.1:9", ca_bundle=bundle), credentials=credentials)
