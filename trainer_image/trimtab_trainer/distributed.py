@@ -32,6 +32,8 @@ def process_group(world: World, device: torch.device, timeout: timedelta = PEER_
         yield
         return
     os.environ.setdefault("MASTER_PORT", str(mounts.RENDEZVOUS_PORT))
+    # Debian's torch is built without libuv, and asks for it all the same; the older store serves as well.
+    os.environ.setdefault("USE_LIBUV", "0")
     with _losing_a_peer("meeting the other processes"):
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.world_size, timeout=timeout
