@@ -29,8 +29,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.serving import FolderSource, make_config, running, served  # noqa: E402
 
+from trimtab_trainer.server.front import Server, listen  # noqa: E402
 from trimtab_trainer.server.generation import GenerationLane  # noqa: E402
-from trimtab_trainer.server.serve import Server, listen  # noqa: E402
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -133,7 +133,7 @@ async def measure_all(base: Path, folders: dict[str, Path], *, requests: int, to
             if isinstance(lane, GenerationLane):
                 # Every answer has the same length.
                 object.__setattr__(lane.model, "end_tokens", frozenset())
-        server = Server(inside.app, inside.rooms, grace_seconds=1)
+        server = Server(inside.front, grace_seconds=1)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         await measure_server(url, "", ["base"], concurrent=1, requests=1, tokens=tokens)

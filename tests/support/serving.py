@@ -28,6 +28,7 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.app import create_app
 from trimtab_trainer.server.engine import Engine
 from trimtab_trainer.server.exchange import Rooms
+from trimtab_trainer.server.front import Front
 from trimtab_trainer.server.loading import Loader
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.sources import BaseFiles
@@ -181,7 +182,7 @@ class Running:
     versions: Versions
     engine: Engine
     rooms: Rooms
-    app: Any
+    front: Front
     follower: "asyncio.Task[None]"
 
     async def chat(self, content: str, *, model: str = "tone", **options: Any) -> httpx.Response:
@@ -199,7 +200,8 @@ async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> As
     """Serve over ASGI, without a port."""
     engine, metrics = Engine(threads=1), Metrics()
     versions = Versions(config, Loader(engine, source), metrics)
-    rooms = Rooms(engine, versions, metrics)
+    front = Front()
+    rooms = Rooms(engine, versions, metrics, front)
     engine.start()
 
     async def follow() -> None:
@@ -207,11 +209,11 @@ async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> As
         await versions.follow()
 
     task = asyncio.create_task(follow())
-    app = create_app(rooms)
-    transport = httpx.ASGITransport(app=app)
+    front.app = create_app(rooms)
+    transport = httpx.ASGITransport(app=front)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=PATIENCE) as client:
-            server = Running(client, versions, engine, rooms, app, task)
+            server = Running(client, versions, engine, rooms, front, task)
             if wait:
                 await server.until_ready()
             yield server

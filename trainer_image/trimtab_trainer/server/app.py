@@ -49,10 +49,10 @@ class Probes:
     async def readyz(self, _request: Request) -> Response:
         """200 when requests for the model are answered; the body says how far each version is, and why."""
         versions = self._rooms.versions
-        ready = versions.ready and not self._rooms.draining
+        ready = versions.ready and not self._rooms.front.draining
         body = {
             "ready": ready,
-            "draining": self._rooms.draining,
+            "draining": self._rooms.front.draining,
             "configProblem": versions.config_problem,
             "versions": [
                 {

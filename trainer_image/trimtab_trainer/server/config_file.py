@@ -2,13 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServerConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.server.versions import Versions
+
+if TYPE_CHECKING:  # Versions need torch, and this file is read before torch is there.
+    from trimtab_trainer.server.versions import Versions
 
 POLL_SECONDS = 1.0
 """The kubelet swaps links behind the path; comparing a few kilobytes is simpler and surer than watching them."""
@@ -48,7 +51,7 @@ def _read(path: Path) -> bytes:
         return b""  # Between two links; the next look finds it.
 
 
-async def follow_file(path: Path, versions: Versions, *, poll_seconds: float = POLL_SECONDS) -> None:
+async def follow_file(path: Path, versions: "Versions", *, poll_seconds: float = POLL_SECONDS) -> None:
     """Hand every change of the file to the versions, for ever. What cannot be used is refused; the old one stays."""
     seen: bytes | None = None
     while True:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Send
 
 from trimtab_trainer import logs
 from trimtab_trainer.server.engine import Engine
+from trimtab_trainer.server.front import Front
 from trimtab_trainer.server.loading import Target
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.openai_api import ApiError, explain
@@ -30,10 +31,9 @@ Body = TypeVar("Body", bound=BaseModel)
 class Rooms:
     """What the endpoints share. Belongs to the event loop."""
 
-    def __init__(self, engine: Engine, versions: Versions, metrics: Metrics) -> None:
-        self.engine, self.versions, self.metrics = engine, versions, metrics
+    def __init__(self, engine: Engine, versions: Versions, metrics: Metrics, front: Front) -> None:
+        self.engine, self.versions, self.metrics, self.front = engine, versions, metrics, front
         self.open_requests = 0
-        self.draining = False
 
     @contextmanager
     def place(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.object_store import make_store
-from tests.support.serving import make_config
+from tests.support.serving import make_config, served
 from tests.unit.trimtab_trainer.server.test_sources import publish
 
 from trimtab_trainer.contract.exit_codes import ExitCode
@@ -22,12 +22,13 @@ from trimtab_trainer.contract.run_config import ServerConfig
 from trimtab_trainer.store import ObjectStore
 
 PROGRAM = """
+import os
 import sys
 from pathlib import Path
 from trimtab_trainer.contract import mounts
 mounts.SERVER_PORT, mounts.CREDENTIALS_DIRECTORY = int(sys.argv[1]), Path(sys.argv[2])
 from trimtab_trainer.server.__main__ import main
-sys.exit(main())
+os._exit(main())
 """
 START_SECONDS = 180
 """Importing torch and transformers takes ten seconds on an idle machine."""
@@ -51,6 +52,17 @@ def started(config: ServerConfig, directory: Path, credentials: Path, port: int)
     finally:
         process.kill()
         process.communicate()
+
+
+def wait_until_alive(url: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url + "/healthz").json() == {"alive": True}:
+                return
+        except httpx.TransportError:
+            time.sleep(0.02)
+    pytest.fail("never alive")
 
 
 def free_port() -> int:
@@ -103,3 +115,12 @@ def test_the_process(
         last_words = json.loads((tmp_path / "bad" / "termination").read_text())
         assert last_words["reason"] == "DigestMismatch"
         assert "manifestSha256" in last_words["message"]
+
+
+def test_sigterm_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    with started(make_config(served("tone-v1")), tmp_path / "new", tmp_path, port) as process:
+        wait_until_alive(f"http://127.0.0.1:{port}", process)
+        process.send_signal(signal.SIGTERM)
+        log, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, log

@@ -15,10 +15,10 @@ import pytest
 from tests.support.serving import PATIENCE, FolderSource, eventually, make_config, running, served, text_of
 
 from trimtab_trainer.contract.run_config import ServerConfig
-from trimtab_trainer.server import serve as serve_module
+from trimtab_trainer.server import front as front_module
 from trimtab_trainer.server.config_file import follow_file
+from trimtab_trainer.server.front import Front, Server, listen
 from trimtab_trainer.server.generation import GenerationLane
-from trimtab_trainer.server.serve import Server, listen
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Wire:
 async def wire(config: ServerConfig, source: FolderSource) -> AsyncIterator[Wire]:
     listener = listen(0, "127.0.0.1")
     async with running(config, source) as inside:
-        server = Server(inside.app, inside.rooms, grace_seconds=PATIENCE)
+        server = Server(inside.front, grace_seconds=PATIENCE)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await eventually(lambda: server.started)
         try:
@@ -128,7 +128,7 @@ async def test_a_client_that_leaves_frees_its_place(stream: bool, source: Folder
 async def test_sigterm_finishes_open_answers(
     source: FolderSource, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve_module, "STILL_ACCEPTING_SECONDS", 0.3)
+    monkeypatch.setattr(front_module, "STILL_ACCEPTING_SECONDS", 0.3)
     body = {"model": "tone", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 12, "temperature": 0}
     async with wire(make_config(served("tone-v1")), source) as server, httpx.AsyncClient(timeout=PATIENCE) as client:
         request = asyncio.create_task(client.post(server.url + "/v1/chat/completions", json=body))
@@ -168,3 +168,21 @@ async def test_a_swapped_configuration_file_is_followed(source: FolderSource, tm
         assert (await server.chat("Hi")).json()["model"] == "tone-v2"
         assert server.versions.config_problem == ""
         follower.cancel()
+
+
+async def test_the_port_answers_before_the_models_code_is_there() -> None:
+    front, listener = Front(), listen(0, "127.0.0.1")
+    server = Server(front, grace_seconds=PATIENCE)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+        answer = await client.post("/v1/chat/completions", json={})
+        assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (
+            503,
+            "5",
+            "model_not_ready",
+        )
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.wait_for(task, PATIENCE)
