@@ -19,8 +19,8 @@ def _log() -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.Formatter.converter = time.gmtime
-    # Kopf logs bodies of objects when it is asked to be verbose, and warns that it does not get the signals: we do.
-    logging.getLogger("kopf").setLevel(logging.ERROR)
+    # Kopf logs bodies of objects when it is asked to be verbose; how its watches end is said by handlers.py, in one line.
+    logging.getLogger("kopf").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
 
 

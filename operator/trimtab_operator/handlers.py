@@ -5,11 +5,12 @@ and the workers must live through its restarts. An ERROR in a watch stream ends 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -114,7 +115,8 @@ class Watches:
         self._settings = settings
         self._receiver = receiver
         self._stopping = threading.Event()
-        self._stop_run = threading.Event()
+        self._end_run: Callable[[], object] = lambda: None
+        """Ends the present run of Kopf."""
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
     def start(self) -> None:
@@ -123,12 +125,12 @@ class Watches:
 
     def restart(self) -> None:
         """End this run of Kopf; the next one lists everything anew."""
-        self._stop_run.set()
+        self._end_run()
 
     def stop(self, timeout: float = 3.0) -> None:
         """End for good."""
         self._stopping.set()
-        self._stop_run.set()
+        self._end_run()
         self._thread.join(timeout)
 
     @property
@@ -138,7 +140,6 @@ class Watches:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._stop_run.clear()
             for resource in WATCHED:
                 self.activity.touch(resource.kind)
             started = time.monotonic()
@@ -155,6 +156,13 @@ class Watches:
             self._stopping.wait(pause)
 
     async def _operate(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_note)
+        # A threading.Event would do, but Kopf waits for it in a thread that nothing can cancel: its own end would hang there.
+        flag = asyncio.Event()
+        self._end_run = lambda: _call(loop, flag.set)
+        if self._stopping.is_set():
+            return
         namespaces = self._settings.watch_namespaces
         await kopf.operator(
             registry=_registry(self._receiver, self._connection, self.activity),
@@ -165,8 +173,19 @@ class Watches:
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=self._stop_run,
+            stop_flag=flag,
         )
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call in another thread's loop, if that still runs."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
+
+
+def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Watchers that fail together with the one that ended Kopf: one line is said about all of them."""
+    _LOG.debug("watcher_failed error=%r", context.get("exception") or context.get("message"))
 
 
 def _registry(receiver: Receiver, connection: Connection, activity: Activity) -> kopf.OperatorRegistry:

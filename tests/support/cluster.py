@@ -144,10 +144,10 @@ def why_unreachable() -> str:
 
 
 @contextmanager
-def proxy() -> Iterator[Api]:
-    """An API server without a password, for as long as the block runs."""
+def proxy(config: str | None = None) -> Iterator[Api]:
+    """An API server without a password, for as long as the block runs: that of `config`, or of `kubeconfig()`."""
     process = subprocess.Popen(
-        ["kubectl", f"--kubeconfig={kubeconfig()}", "proxy", "--port=0"],
+        ["kubectl", f"--kubeconfig={config or kubeconfig()}", "proxy", "--port=0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

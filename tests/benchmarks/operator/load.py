@@ -112,12 +112,12 @@ async def create_at(client: Client, manifest: Manifest, at: float, timeline: Tim
     timeline.accepted[name] = time.monotonic()
 
 
-async def until_seen(timeline: Timeline, names: list[str], *, timeout: float) -> None:
+async def until_seen(timeline: Timeline, names: list[str], *, within: float) -> None:
     """Wait until every one of these has its Job."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within
     while missing := [name for name in names if name not in timeline.job_seen]:
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"{len(missing)} of {len(names)} FineTuneJobs have no Job after {timeout:.0f} s, the first is {missing[0]}"
+                f"{len(missing)} of {len(names)} FineTuneJobs have no Job after {within:.0f} s, the first is {missing[0]}"
             )
         await asyncio.sleep(0.05)

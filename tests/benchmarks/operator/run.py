@@ -1,17 +1,20 @@
 """Benchmark of the operator against a real API server.
 
-    KUBECONFIG=... python tests/benchmarks/operator/run.py [--audit-log FILE] [--output result.json]
+    make bench-operator                                    or, with what `make env` exports:
+    python tests/benchmarks/operator/run.py [--output result.json]
 
-It installs the CRDs, runs the operator from source as a local process, and creates FineTuneJobs whose Jobs stay suspended
+It starts etcd, kube-apiserver and the Job controller on loopback (`--this-cluster` uses KUBECONFIG's cluster instead; it must not
+run another Trimtab), runs the operator from source as a local process, and creates FineTuneJobs whose Jobs stay suspended
 (`spec.runPolicy.queueName` names a queue that nobody serves): at 10 a second for 30 s, then a burst of 500, then up to 1,000
 objects, at which the operator is killed and started again. Everything shares the machine with the control plane.
 
-Latency is from the answer to the create request (accepted) to the Job on a watch (seen), on the generator's clock. Run it on a
-quiet machine; the load average is printed beside the result. The cluster must not run another Trimtab.
+Latency is from the answer to the create request (accepted) to the Job on a watch (seen), on the generator's clock; `audit.*` is
+the same by the API server's clock. Run it on a quiet machine; the load average is printed beside the result.
 """
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,9 +25,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+# Run as a script, from any directory and without an installed test package.
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+
 from audit import requests_of
 from load import Timeline, create_at, fine_tune_job, namespace_of, prepare, until_seen, watch
-from operator_process import REPOSITORY, OperatorProcess
+from tests.support.control_plane import ControlPlane
+from tests.support.operator_process import REPOSITORY, OperatorProcess
 
 from trimtab_operator.cluster.client import Client
 from trimtab_operator.cluster.connection import Connection, connect
@@ -42,7 +49,7 @@ async def steady(client: Client, timeline: Timeline, options: argparse.Namespace
         for index, name in enumerate(names)
     ]
     await asyncio.gather(*creations)
-    await until_seen(timeline, names, timeout=60)
+    await until_seen(timeline, names, within=60)
     return {"objects": len(names), **percentiles(timeline.latencies("steady-"))}
 
 
@@ -54,7 +61,7 @@ async def burst(client: Client, timeline: Timeline, options: argparse.Namespace,
         *(create_at(client, fine_tune_job(namespace, name, namespace), begin, timeline) for name in names)
     )
     accepted = time.monotonic() - begin
-    await until_seen(timeline, names, timeout=120)
+    await until_seen(timeline, names, within=120)
     return {
         "objects": len(names),
         "accepted_seconds": round(accepted, 2),
@@ -73,7 +80,7 @@ async def fill(client: Client, timeline: Timeline, total: int, namespace: str) -
             for index, name in enumerate(names)
         )
     )
-    await until_seen(timeline, names, timeout=120)
+    await until_seen(timeline, names, within=120)
 
 
 async def restart(client: Client, timeline: Timeline, operator: OperatorProcess, namespace: str) -> Result:
@@ -83,7 +90,7 @@ async def restart(client: Client, timeline: Timeline, operator: OperatorProcess,
     operator.start()
     await create_at(client, fine_tune_job(namespace, "after-restart", namespace), started, timeline)
     ready = await asyncio.to_thread(operator.wait_ready)
-    await until_seen(timeline, ["after-restart"], timeout=60)
+    await until_seen(timeline, ["after-restart"], within=60)
     served = timeline.job_seen["after-restart"] - started
     converged = await at_rest(operator, started)
     return {
@@ -218,9 +225,19 @@ def main() -> None:
     )
     parser.add_argument("--module", default="-m trimtab_operator", help="what Python runs")
     parser.add_argument("--keep", action="store_true", help="leave the namespace behind")
+    parser.add_argument(
+        "--this-cluster", action="store_true", help="use KUBECONFIG's cluster instead of a control plane of its own"
+    )
     options = parser.parse_args()
-    install_crds()
-    result = asyncio.run(benchmark(dataclasses.replace(connect(), agent="trimtab-benchmark"), options))
+    with contextlib.ExitStack() as stack:
+        if not options.this_cluster:
+            say("starting etcd, kube-apiserver and kube-controller-manager")
+            plane = stack.enter_context(ControlPlane(controllers=True))
+            os.environ["KUBECONFIG"] = str(plane.kubeconfig)
+            options.audit_log = plane.audit_log
+            options.control_plane = plane
+        install_crds()
+        result = asyncio.run(benchmark(dataclasses.replace(connect(), agent="trimtab-benchmark"), options))
     for name, value in table(result):
         print(f"{name:44} {value:>12}")
     if options.output:

@@ -11,13 +11,17 @@ from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.state import Key
 
 
-def a(kind: str, name: str, *, owner: tuple[str, str] | None = None, labels: dict[str, str] | None = None, **body: Any) -> Stored:
+def a(
+    kind: str, name: str, *, owner: tuple[str, str] | None = None, labels: dict[str, str] | None = None, **body: Any
+) -> Stored:
     cluster_scoped = kind.endswith("Profile")
     metadata: dict[str, Any] = {"name": name, "uid": f"{kind}-{name}", "resourceVersion": "1", "labels": labels or {}}
     if not cluster_scoped:
         metadata["namespace"] = "team"
     if owner is not None:
-        metadata["ownerReferences"] = [{"kind": owner[0], "name": owner[1], "uid": f"{owner[0]}-{owner[1]}", "controller": True}]
+        metadata["ownerReferences"] = [
+            {"kind": owner[0], "name": owner[1], "uid": f"{owner[0]}-{owner[1]}", "controller": True}
+        ]
     return Stored.of({"kind": kind, "metadata": metadata, **body})
 
 
@@ -51,9 +55,13 @@ ROLLOUT_LABELS = {names.ROLLOUT_LABEL: "tone"}
         pytest.param(a("Pod", "p", owner=("Job", "running-a1")), {RUNNING}, id="a pod: the owner of its Job"),
         pytest.param(a("Pod", "p", labels=ROLLOUT_LABELS), {ROLLOUT}, id="a server's pod: its rollout"),
         pytest.param(a("Pod", "p", labels={names.ROLLOUT_LABEL: "nobody"}), set(), id="a label that names nobody"),
-        pytest.param(a("Deployment", "tone-server", owner=("ModelRollout", "tone")), {ROLLOUT}, id="a Deployment: its rollout"),
         pytest.param(
-            a("TrainingProfile", "p"), {Key("TrainingProfile", "", "p"), WAITING, ROLLOUT, OTHER}, id="a profile: who still needs it"
+            a("Deployment", "tone-server", owner=("ModelRollout", "tone")), {ROLLOUT}, id="a Deployment: its rollout"
+        ),
+        pytest.param(
+            a("TrainingProfile", "p"),
+            {Key("TrainingProfile", "", "p"), WAITING, ROLLOUT, OTHER},
+            id="a profile: who still needs it",
         ),
         pytest.param(
             a("ModelVersion", "tone-v1", spec={"modelName": "tone"}),

@@ -8,7 +8,9 @@ from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
 
 
-def an_object(name: str = "a", *, version: int = 10, uid: str = "", kind: str = "FineTuneJob", owner: str = "", **body: Any) -> Stored:
+def an_object(
+    name: str = "a", *, version: int = 10, uid: str = "", kind: str = "FineTuneJob", owner: str = "", **body: Any
+) -> Stored:
     owners = [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": owner, "controller": True}] if owner else []
     metadata = {
         "name": name,
@@ -53,10 +55,18 @@ def after(*events: tuple[str, Stored]) -> Store:
         pytest.param([put(version=10), gone(12), put(version=13)], 13, id="left the selector and came back"),
         pytest.param([put(version=13), gone(12)], 13, id="an old deletion"),
         pytest.param([put(version=10, uid="old"), put(version=20, uid="new")], 20, id="name given anew, deletion lost"),
-        pytest.param([put(version=20, uid="new"), put(version=10, uid="old")], 20, id="the old owner of the name comes late"),
-        pytest.param([put(version=10, uid="old"), put(version=20, uid="new"), gone(15, uid="old")], 20, id="late deletion of the old one"),
         pytest.param(
-            [put(version=10, uid="old"), put(version=20, uid="new"), put(version=19, uid="old")], 20, id="late change of the old one"
+            [put(version=20, uid="new"), put(version=10, uid="old")], 20, id="the old owner of the name comes late"
+        ),
+        pytest.param(
+            [put(version=10, uid="old"), put(version=20, uid="new"), gone(15, uid="old")],
+            20,
+            id="late deletion of the old one",
+        ),
+        pytest.param(
+            [put(version=10, uid="old"), put(version=20, uid="new"), put(version=19, uid="old")],
+            20,
+            id="late change of the old one",
         ),
     ],
 )

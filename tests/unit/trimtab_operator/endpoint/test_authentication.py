@@ -20,7 +20,11 @@ AUDIENCE = "trimtab.dev/status"
 def controlled(kind: str, name: str, owner: Manifest | None = None, *, owner_kind: str = "") -> Manifest:
     metadata: Manifest = {"name": name, "namespace": "demo", "uid": f"uid-{name}", "resourceVersion": "5"}
     if owner is not None:
-        controller = {"kind": owner_kind or owner["kind"], "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+        controller = {
+            "kind": owner_kind or owner["kind"],
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+        }
         metadata["ownerReferences"] = [{**controller, "controller": True}]
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
 
@@ -65,7 +69,10 @@ class Reviewer:
             raise RetryableError("away")
         assert manifest["spec"]["audiences"] == [AUDIENCE]
         pod, _, odd = manifest["spec"]["token"].partition("/")
-        extra: dict[str, Any] = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [f"uid-{pod}"]}
+        extra: dict[str, Any] = {
+            "authentication.kubernetes.io/pod-name": [pod],
+            "authentication.kubernetes.io/pod-uid": [f"uid-{pod}"],
+        }
         namespace = "elsewhere" if odd == "elsewhere" else "demo"
         user = {"username": f"system:serviceaccount:{namespace}:default", "extra": {} if odd == "unbound" else extra}
         if odd == "person":
@@ -114,7 +121,9 @@ def authenticator(reviewer: Reviewer, store: Store, clock: Clock) -> Authenticat
     return Authenticator(reviewer, store, clock=clock)
 
 
-async def code_of(authenticator: Authenticator, authorization: str, name: str = "sample", namespace: str = "demo") -> tuple[int, str]:
+async def code_of(
+    authenticator: Authenticator, authorization: str, name: str = "sample", namespace: str = "demo"
+) -> tuple[int, str]:
     try:
         await authenticator.speaker(authorization, namespace=namespace, name=name)
     except Refusal as refusal:
@@ -158,7 +167,9 @@ async def test_the_attempt_is_that_of_the_pod(authenticator: Authenticator) -> N
     assert (speaker.attempt, speaker.job.uid) == (2, "uid-sample")
 
 
-async def test_a_pod_that_the_watch_has_not_shown_yet_is_read_live(authenticator: Authenticator, reviewer: Reviewer, store: Store) -> None:
+async def test_a_pod_that_the_watch_has_not_shown_yet_is_read_live(
+    authenticator: Authenticator, reviewer: Reviewer, store: Store
+) -> None:
     store.remove("uid-current", 100)
     assert (await code_of(authenticator, "Bearer current"))[0] == 403
     reviewer.live["Pod", "current"] = controlled("Pod", "current", CURRENT)
@@ -213,7 +224,9 @@ async def test_what_changes_after_the_review_counts_at_once(authenticator: Authe
         pytest.param(200, 0.25, 200, id="four a second for ever"),
     ],
 )
-async def test_one_token_cannot_flood(authenticator: Authenticator, clock: Clock, requests: int, pause: float, code: int) -> None:
+async def test_one_token_cannot_flood(
+    authenticator: Authenticator, clock: Clock, requests: int, pause: float, code: int
+) -> None:
     for _ in range(requests):
         clock.now += pause
         last = await code_of(authenticator, "Bearer current")

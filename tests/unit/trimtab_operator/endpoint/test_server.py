@@ -1,5 +1,6 @@
 """The routes of the status endpoint, over HTTP on loopback."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +22,13 @@ from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.state import Key, ObjectRef
 
 BASE = "/v1alpha1/namespaces/demo/finetunejobs/sample"
-PROBE = {"conditionalWrites": True, "readAfterWrite": True, "listAfterWrite": True, "multipart": True, "checkedAt": "now"}
+PROBE = {
+    "conditionalWrites": True,
+    "readAfterWrite": True,
+    "listAfterWrite": True,
+    "multipart": True,
+    "checkedAt": "now",
+}
 
 
 class Doorkeeper:
@@ -47,9 +54,13 @@ class World:
             job["metadata"]["name"] = name
             job["status"] = {"resolved": {"storageName": "store"}, "attempts": []}
             self.store.put(Stored.of(self.api.put(job)))
-        forwarder = Forwarder(is_leading=lambda: self.leading, leader=lambda: self.leader, url="https://status.svc:8443", port=8443)
+        forwarder = Forwarder(
+            is_leading=lambda: self.leading, leader=lambda: self.leader, url="https://status.svc:8443", port=8443
+        )
         versions = Versions(self.api, self.store)  # type: ignore[arg-type]
-        self.endpoint = Endpoint(Doorkeeper(self.store), self.reports, versions, wake=self.woken.append, forwarder=forwarder)  # type: ignore[arg-type]
+        self.endpoint = Endpoint(
+            Doorkeeper(self.store), self.reports, versions, wake=self.woken.append, forwarder=forwarder
+        )  # type: ignore[arg-type]
 
     @property
     def uid(self) -> str:
@@ -69,7 +80,9 @@ async def client(world: World) -> AsyncIterator[TestClient[Any, Any]]:
         yield client
 
 
-async def post(client: TestClient[Any, Any], route: str, body: Any, token: str = "good", name: str = "sample") -> tuple[int, Any]:
+async def post(
+    client: TestClient[Any, Any], route: str, body: Any, token: str = "good", name: str = "sample"
+) -> tuple[int, Any]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     url = BASE.replace("sample", name)
     async with client.post(f"{url}/{route}", data=data, headers={"Authorization": f"Bearer {token}"}) as response:
@@ -126,7 +139,9 @@ async def test_a_store_probe_reaches_the_storage_profile(world: World, client: T
         pytest.param("report", {"attempt": 2, "phase": "Training", "extra": 1}, 422, "extra", id="a field too many"),
         pytest.param("report", {"attempt": 1, "phase": "Training"}, 409, "attempt 1", id="of another attempt"),
         pytest.param("status", {}, 422, "trainerStatus", id="not KEP-2779"),
-        pytest.param("status", {"trainerStatus": {"progressPercentage": 300}}, 422, "progressPercentage", id="300 percent"),
+        pytest.param(
+            "status", {"trainerStatus": {"progressPercentage": 300}}, 422, "progressPercentage", id="300 percent"
+        ),
         pytest.param("version", {"attempt": 1}, 409, "attempt 1", id="a version for another attempt"),
         pytest.param("report", b" " * 70_000, 413, "at most 65536", id="too large"),
     ],
@@ -144,7 +159,9 @@ async def test_nobody_gets_in_without_a_token(world: World, client: TestClient[A
 
 
 @pytest.mark.parametrize("leader", ["", "other_127.0.0.1"])
-async def test_a_standby_without_a_leader_to_reach_asks_for_patience(world: World, client: TestClient[Any, Any], leader: str) -> None:
+async def test_a_standby_without_a_leader_to_reach_asks_for_patience(
+    world: World, client: TestClient[Any, Any], leader: str
+) -> None:
     world.leading, world.leader = False, leader
 
     async with client.post(f"{BASE}/report", data=b"{}") as response:
@@ -173,19 +190,24 @@ async def test_a_version_is_reserved_once(world: World, client: TestClient[Any, 
 async def test_a_taken_version_is_replaced(client: TestClient[Any, Any]) -> None:
     await post(client, "version", {"attempt": 2})
 
-    assert await post(client, "version", {"attempt": 2, "taken": [1, 2]}) == (200, {"name": "support-tone-v3", "version": 3})
+    assert await post(client, "version", {"attempt": 2, "taken": [1, 2]}) == (
+        200,
+        {"name": "support-tone-v3", "version": 3},
+    )
 
 
 async def test_two_jobs_never_share_a_version(client: TestClient[Any, Any]) -> None:
-    import asyncio
-
-    answers = await asyncio.gather(*(post(client, "version", {"attempt": 2}, name=name) for name in ("sample", "second", "sample")))
+    answers = await asyncio.gather(
+        *(post(client, "version", {"attempt": 2}, name=name) for name in ("sample", "second", "sample"))
+    )
 
     assert answers[0] == answers[2]
     assert {answer["version"] for _, answer in answers} == {1, 2}
 
 
-async def test_a_reservation_survives_a_status_that_changes_under_it(world: World, client: TestClient[Any, Any]) -> None:
+async def test_a_reservation_survives_a_status_that_changes_under_it(
+    world: World, client: TestClient[Any, Any]
+) -> None:
     changed = False
 
     def somebody_writes(verb: str, kind: str, _name: str) -> None:

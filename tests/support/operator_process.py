@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 _READS = {"GET", "LIST"}
 
 
@@ -25,10 +26,12 @@ class OperatorProcess:
         self, *, log: Path, module: tuple[str, ...] = ("-m", "trimtab_operator"), settings: dict[str, str] | None = None
     ) -> None:
         self.log = log
-        self.probe_port, self.metrics_port, self.status_port = (_free_port() for _ in range(3))
+        self.probe_port, self.metrics_port, self.status_port = (free_port() for _ in range(3))
+        self.status_port = int((settings or {}).get("TRIMTAB_STATUS_PORT", self.status_port))
         self._command = [sys.executable, *module, "run"]
-        self._tls = tempfile.mkdtemp(prefix="trimtab-tls-")
+        self.tls_directory = tempfile.mkdtemp(prefix="trimtab-tls-")
         self._settings = settings or {}
+        self.host = self._settings.get("TRIMTAB_BIND_ADDRESS", "127.0.0.1")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -46,11 +49,12 @@ class OperatorProcess:
             **os.environ,
             "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'trainer_image'}",
             "TRIMTAB_LEADER_ELECTION": "false",
-            "TRIMTAB_TLS_DIRECTORY": self._tls,
+            "TRIMTAB_TLS_DIRECTORY": self.tls_directory,
             "TRIMTAB_STATUS_URL": f"https://localhost:{self.status_port}",
             "TRIMTAB_STATUS_PORT": str(self.status_port),
             "TRIMTAB_PROBE_PORT": str(self.probe_port),
             "TRIMTAB_METRICS_PORT": str(self.metrics_port),
+            "TRIMTAB_BIND_ADDRESS": self.host,
             **self._settings,
         }
         with self.log.open("ab") as log:
@@ -76,6 +80,7 @@ class OperatorProcess:
         """End it in good order."""
         if self._process is not None and self._process.poll() is None:
             self.kill(signal.SIGTERM)
+        shutil.rmtree(self.tls_directory, ignore_errors=True)
 
     def wait_ready(self, timeout: float = 60.0) -> float:
         """Seconds until /readyz said ok."""
@@ -123,16 +128,16 @@ class OperatorProcess:
         """Whether nothing waits for a worker."""
         return self.metrics().get("trimtab_queue_depth") == 0
 
-    @staticmethod
-    def _get(port: int, path: str) -> str | None:
+    def _get(self, port: int, path: str) -> str | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://{self.host}:{port}/{path}", timeout=5) as response:
                 return str(response.read().decode())
         except (urllib.error.URLError, OSError):
             return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
