@@ -17,7 +17,7 @@ import node
 import packages
 import processes
 import store
-from paths import KUBECONFIG, LOGS, RUNTIME, STATE, write
+from paths import KUBECONFIG, LOGS, NAME, RUNTIME, STATE, write
 from progress import StepFailedError, say, step
 
 _DAEMONS = (
@@ -31,7 +31,7 @@ _DAEMONS = (
     "kubelet",
     "versitygw",
 )
-_OWNER = RUNTIME.parent / "owner"
+_OWNER = RUNTIME.parent / f"{NAME}.owner"
 
 
 @contextmanager

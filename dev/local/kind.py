@@ -6,22 +6,20 @@ import binaries
 import environment
 import processes
 import store
-from paths import KUBECONFIG, REPOSITORY, STATE
+from paths import KUBECONFIG, NAME, REPOSITORY, STATE
 from progress import output_of, run, step
-
-_CLUSTER = "trimtab"
 
 
 def up() -> None:
     """Make the cluster unless it exists; start the store on kind's gateway address."""
     STATE.mkdir(parents=True, exist_ok=True)
-    if _CLUSTER not in output_of(["kind", "get", "clusters"], check=False).split():
+    if NAME not in output_of(["kind", "get", "clusters"], check=False).split():
         with step("Creating a kind cluster", "40-90 s"):
             run(
-                ["kind", "create", "cluster", "--name", _CLUSTER, "--wait", "120s", "--kubeconfig", KUBECONFIG],
+                ["kind", "create", "cluster", "--name", NAME, "--wait", "120s", "--kubeconfig", KUBECONFIG],
                 log="kind",
             )
-    run(["kind", "export", "kubeconfig", "--name", _CLUSTER, "--kubeconfig", KUBECONFIG], log="kind")
+    run(["kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG], log="kind")
     if not environment.users_store():
         store.up(environment.kind_gateway(), binaries.object_store(), wrap=_on_the_host)
 
@@ -32,7 +30,7 @@ def _on_the_host(*command: str | Path) -> list[str | Path]:
 
 def down() -> None:
     """Delete the cluster and stop the store."""
-    run(["kind", "delete", "cluster", "--name", _CLUSTER, "--kubeconfig", KUBECONFIG], log="kind")
+    run(["kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG], log="kind")
     for name in processes.recorded():
         processes.stop(name)
 
@@ -63,6 +61,6 @@ def images() -> dict[str, str]:
             )
             tag = f"localhost/{name}:{file.read_text().strip().removeprefix('sha256:')[:12]}"
             run(["docker", "tag", file.read_text().strip(), tag], log="images")
-            run(["kind", "load", "docker-image", "--name", _CLUSTER, tag], log="images")
+            run(["kind", "load", "docker-image", "--name", NAME, tag], log="images")
         built[variable] = tag
     return built

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mounts
-from paths import STATE, write
+from paths import NAME, STATE, write
 from progress import StepFailedError, output_of, run, succeeds
 
-NAMESPACE = "trimtab"
-_HOST_END, _NODE_END = "trimtab-host", "trimtab-node"
+NAMESPACE = NAME
+_HOST_END, _NODE_END = f"{NAME}-host", f"{NAME}-node"
 _NAMESPACES = Path("/run/netns")
 _CHOICES = range(213, 250)  # 10.<n>.0.0/16
 _MADE_MOUNT = STATE / "made-netns-mount"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import certificates
 import mounts
+import paths
 import processes
 from network import Addresses, inside
 from paths import KUBECONFIG, STATE, write
@@ -16,7 +17,7 @@ from progress import output_of, run
 NAME = "trimtab-node"
 _KUBELET_ROOT = STATE / "kubelet"
 _CGROUPS = Path("/sys/fs/cgroup")
-_CGROUP = "trimtab"
+_CGROUP = paths.NAME
 
 
 def _kubelet_configuration(addresses: Addresses, socket_path: Path) -> dict[str, object]:

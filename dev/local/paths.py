@@ -11,6 +11,10 @@ CACHE = Path(os.environ.get("TRIMTAB_CACHE") or Path.home() / ".cache" / "trimta
 # What belongs to one running cluster: certificates, logs, process records, etcd's and the store's data.
 STATE = Path(os.environ.get("TRIMTAB_STATE") or CACHE / "run").resolve()
 
+# Of the network namespace, the control group and the kind cluster: with another name, and a cache and a state of its
+# own, a second cluster runs beside the first.
+NAME = os.environ.get("TRIMTAB_NAME") or "trimtab"
+
 LOGS = STATE / "logs"
 KUBECONFIG = STATE / "admin.kubeconfig"
 IMAGES_ENV = STATE / "images.env"
