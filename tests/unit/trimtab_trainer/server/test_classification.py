@@ -1,17 +1,20 @@
 """Labels with scores: the same as transformers and peft, alone or in company."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import torch
 from peft import PeftModel
 from tests.support import serving
-from tests.support.serving import LABELS, FolderSource, make_config, running, served
+from tests.support.serving import LABELS, FolderSource, Running, make_config, running, served
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 TEXTS = ["Hello", "What is a trim tab?", "x" * 90, "Grüße, 世界 🌊"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 CLASSIFIES = {"task": {"sequenceClassification": {}}}
 
 
@@ -26,9 +29,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.fixture
-def source(folders: dict[str, Path]) -> FolderSource:
-    return FolderSource(folders["base"], folders)
+@pytest_asyncio.fixture(name="server", scope="module", loop_scope="module")
+async def server_fixture(folders: dict[str, Path]) -> AsyncIterator[Running]:
+    """Two adapters, one with other labels, and a whole model."""
+    adapters = [served("tone-v1"), served("tone-v2", weight=0), served("tone-v3", weight=0)]
+    config = make_config(*adapters, served("tone-v9", weight=0, form="safetensors"), **CLASSIFIES)
+    async with running(config, FolderSource(folders["base"], folders)) as server:
+        yield server
 
 
 def reference(folders: dict[str, Path], name: str, text: str) -> list[float]:
@@ -46,45 +53,39 @@ def reference(folders: dict[str, Path], name: str, text: str) -> list[float]:
 
 @pytest.mark.parametrize("name", ["tone-v1", "tone-v2", "tone-v9"])
 async def test_scores_equal_those_of_transformers_and_peft(
-    name: str, folders: dict[str, Path], source: FolderSource
+    name: str, folders: dict[str, Path], server: Running
 ) -> None:
-    config = make_config(served("tone-v1"), served("tone-v2"), served("tone-v9", form="safetensors"), **CLASSIFIES)
-    async with running(config, source) as server:
-        answer = (await server.client.post("/v1/classify", json={"model": name, "input": TEXTS})).json()
-        assert answer["model"] == name
-        for text, found in zip(TEXTS, answer["data"], strict=True):
-            expected = dict(zip(LABELS, reference(folders, name, text), strict=True))
-            assert {score["label"]: score["score"] for score in found["scores"]} == pytest.approx(expected, abs=1e-5)
-            assert found["label"] == max(expected, key=lambda label: expected[label])
-            assert found["score"] == found["scores"][0]["score"]
+    answer = (await server.client.post("/v1/classify", json={"model": name, "input": TEXTS})).json()
+    assert answer["model"] == name
+    for text, found in zip(TEXTS, answer["data"], strict=True):
+        expected = dict(zip(LABELS, reference(folders, name, text), strict=True))
+        assert {score["label"]: score["score"] for score in found["scores"]} == pytest.approx(expected, abs=1e-5)
+        assert found["label"] == max(expected, key=lambda label: expected[label])
+        assert found["score"] == found["scores"][0]["score"]
 
 
-async def test_requests_for_several_versions_at_once(source: FolderSource) -> None:
-    config = make_config(served("tone-v1"), served("tone-v2"), **CLASSIFIES)
+async def test_requests_for_several_versions_at_once(server: Running) -> None:
     cases = [{"model": f"tone-v{1 + number % 2}", "input": TEXTS[number % 4]} for number in range(16)]
-    async with running(config, source) as server:
-        alone = [(await server.client.post("/v1/classify", json=case)).json()["data"] for case in cases]
-        together = await asyncio.gather(*(server.client.post("/v1/classify", json=case) for case in cases))
-        for one, other in zip(alone, together, strict=True):
-            found = other.json()["data"]
-            assert [score["label"] for score in found[0]["scores"]] == [score["label"] for score in one[0]["scores"]]
-            assert found[0]["score"] == pytest.approx(one[0]["score"], abs=1e-5)
+    alone = [(await server.client.post("/v1/classify", json=case)).json()["data"] for case in cases]
+    together = await asyncio.gather(*(server.client.post("/v1/classify", json=case) for case in cases))
+    for one, other in zip(alone, together, strict=True):
+        found = other.json()["data"]
+        assert [score["label"] for score in found[0]["scores"]] == [score["label"] for score in one[0]["scores"]]
+        assert found[0]["score"] == pytest.approx(one[0]["score"], abs=1e-5)
 
 
-async def test_a_trunk_without_a_head_is_not_offered_as_base(source: FolderSource) -> None:
-    async with running(make_config(served("tone-v1"), **CLASSIFIES), source) as server:
-        assert (await server.client.get("/v1/models")).json()["data"][-1]["id"] == "tone-v1"
-        answer = await server.client.post("/v1/classify", json={"model": "base", "input": "x"})
-        assert answer.status_code == 404
-        chat = await server.chat("Hi")
-        assert (chat.status_code, chat.json()["error"]["param"]) == (400, "model")
+async def test_a_trunk_without_a_head_is_not_offered_as_base(server: Running) -> None:
+    assert (await server.client.get("/v1/models")).json()["data"][-1]["id"] == "tone-v9"
+    answer = await server.client.post("/v1/classify", json={"model": "base", "input": "x"})
+    assert answer.status_code == 404
+    chat = await server.chat("Hi")
+    assert (chat.status_code, chat.json()["error"]["param"]) == (400, "model")
 
 
-async def test_a_version_with_other_labels_is_refused(source: FolderSource) -> None:
-    async with running(make_config(served("tone-v1"), served("tone-v3"), **CLASSIFIES), source) as server:
-        refused = next(version for version in server.versions.report() if version.error)
-        assert refused.served.name == "tone-v3"
-        assert "must have the same labels: bad, fine, good; got no, yes" in str(refused.error)
+async def test_a_version_with_other_labels_is_refused(server: Running) -> None:
+    refused = next(version for version in server.versions.report() if version.error)
+    assert refused.served.name == "tone-v3"
+    assert "must have the same labels: bad, fine, good; got no, yes" in str(refused.error)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,7 @@ async def test_a_version_with_other_labels_is_refused(source: FolderSource) -> N
         pytest.param(["a", 5], "input", "valid string", id="a number"),
     ],
 )
-async def test_refusals(text: Any, param: str, words: str, source: FolderSource) -> None:
-    async with running(make_config(served("tone-v1"), **CLASSIFIES), source) as server:
-        answer = await server.client.post("/v1/classify", json={"model": "tone", "input": text})
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-        assert words in answer.json()["error"]["message"]
+async def test_refusals(text: Any, param: str, words: str, server: Running) -> None:
+    answer = await server.client.post("/v1/classify", json={"model": "tone", "input": text})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert words in answer.json()["error"]["message"]

@@ -1,20 +1,34 @@
 """What the server answers: the same as transformers and peft, alone or in company, whole or streamed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tests.support.serving import FolderSource, events, make_config, running, save_adapter, served, text_of
+from tests.support.serving import FolderSource, Running, events, make_config, running, save_adapter, served, text_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trimtab_trainer.server.rows import Rows
 
 PROMPTS = ["Hello", "What is a trim tab?", "x" * 90, "Grüße, 世界 🌊"]
 MODELS = ["base", "tone-v1", "tone-v2", "tone-v3"]
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(name="server", scope="module", loop_scope="module")
+async def server_fixture(folders: dict[str, Path]) -> AsyncIterator[Running]:
+    """Three adapters and a whole model; all traffic goes to the first one."""
+    versions = [served("tone-v1"), *(served(f"tone-v{number}", weight=0) for number in (2, 3))]
+    config = make_config(*versions, served("tone-v9", weight=0, form="safetensors"))
+    async with running(config, FolderSource(folders["base"], folders)) as server:
+        yield server
 
 
 def reference(folders: dict[str, Path], name: str, content: str, tokens: int) -> str:
@@ -33,30 +47,26 @@ def reference(folders: dict[str, Path], name: str, content: str, tokens: int) ->
 
 @pytest.mark.parametrize("name", [*MODELS, "tone-v9"])
 async def test_answers_equal_those_of_transformers_and_peft(
-    name: str, folders: dict[str, Path], source: FolderSource
+    name: str, folders: dict[str, Path], server: Running
 ) -> None:
-    versions = [served("tone-v1"), served("tone-v2"), served("tone-v3"), served("tone-v9", form="safetensors")]
-    async with running(make_config(*versions), source) as server:
-        for prompt in PROMPTS:
-            answer = await server.chat(prompt, model=name)
-            assert text_of(answer) == reference(folders, name, prompt, 24)
-            assert answer.json()["model"] == answer.headers["x-trimtab-version"] == name
+    for prompt in PROMPTS:
+        answer = await server.chat(prompt, model=name)
+        assert text_of(answer) == reference(folders, name, prompt, 24)
+        assert answer.json()["model"] == answer.headers["x-trimtab-version"] == name
 
 
-async def test_requests_of_many_adapters_in_one_batch_get_what_they_get_alone(source: FolderSource) -> None:
-    versions = [served("tone-v1"), served("tone-v2"), served("tone-v3")]
+async def test_requests_of_many_adapters_in_one_batch_get_what_they_get_alone(server: Running) -> None:
     cases = [
         (model, prompt, 5 + 7 * index % 40)
         for index, (model, prompt) in enumerate((m, p) for m in MODELS for p in PROMPTS)
     ]
-    async with running(make_config(*versions), source) as server:
-        alone = [text_of(await server.chat(prompt, model=model, max_tokens=tokens)) for model, prompt, tokens in cases]
-        together = await asyncio.gather(
-            *(server.chat(prompt, model=model, max_tokens=tokens) for model, prompt, tokens in cases)
-        )
-        assert [text_of(answer) for answer in together] == alone
-        # An adapter is not the base model, and not another adapter.
-        assert len({text_of(await server.chat("Hello", model=model)) for model in MODELS}) == len(MODELS)
+    alone = [text_of(await server.chat(prompt, model=model, max_tokens=tokens)) for model, prompt, tokens in cases]
+    together = await asyncio.gather(
+        *(server.chat(prompt, model=model, max_tokens=tokens) for model, prompt, tokens in cases)
+    )
+    assert [text_of(answer) for answer in together] == alone
+    # An adapter is not the base model, and not another adapter.
+    assert len({text_of(await server.chat("Hello", model=model)) for model in MODELS}) == len(MODELS)
 
 
 @pytest.mark.parametrize(
@@ -70,60 +80,54 @@ async def test_requests_of_many_adapters_in_one_batch_get_what_they_get_alone(so
     ],
 )
 @pytest.mark.parametrize("prompt", PROMPTS)
-async def test_streamed_text_is_the_whole_text(prompt: str, options: dict[str, Any], source: FolderSource) -> None:
-    async with running(make_config(served("tone-v1")), source) as server:
-        whole = (await server.chat(prompt, **options)).json()
-        streamed = await server.chat(prompt, stream=True, stream_options={"include_usage": True}, **options)
-        assert streamed.headers["content-type"].startswith("text/event-stream")
-        *chunks, usage, done = events(streamed.text)
-        assert done == "[DONE]"
-        assert usage["choices"] == []
-        assert usage["usage"] == whole["usage"]
-        assert (
-            "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
-            == whole["choices"][0]["message"]["content"]
-        )
-        assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
-        assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-        assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+async def test_streamed_text_is_the_whole_text(prompt: str, options: dict[str, Any], server: Running) -> None:
+    whole = (await server.chat(prompt, **options)).json()
+    streamed = await server.chat(prompt, stream=True, stream_options={"include_usage": True}, **options)
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    *chunks, usage, done = events(streamed.text)
+    assert done == "[DONE]"
+    assert usage["choices"] == []
+    assert usage["usage"] == whole["usage"]
+    assert (
+        "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        == whole["choices"][0]["message"]["content"]
+    )
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
 
 
-async def test_completions_read_the_prompt_as_it_is(folders: dict[str, Path], source: FolderSource) -> None:
+async def test_completions_read_the_prompt_as_it_is(folders: dict[str, Path], server: Running) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
-    async with running(make_config(served("tone-v1")), source) as server:
-        body = {"model": "tone", "temperature": 0, "max_tokens": 12}
-        by_text = (await server.client.post("/v1/completions", json={**body, "prompt": "Hello"})).json()
-        by_list = (await server.client.post("/v1/completions", json={**body, "prompt": ["Hello"]})).json()
-        tokens = tokenizer("Hello")["input_ids"]
-        by_tokens = (await server.client.post("/v1/completions", json={**body, "prompt": tokens})).json()
-        assert by_text["choices"] == by_tokens["choices"] == by_list["choices"]
-        assert by_text["object"] == "text_completion"
-        assert by_text["usage"] == {"prompt_tokens": 5, "completion_tokens": 12, "total_tokens": 17}
-        stream = await server.client.post("/v1/completions", json={**body, "prompt": "Hello", "stream": True})
-        *chunks, done = events(stream.text)
-        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == by_text["choices"][0]["text"]
-        assert done == "[DONE]"
+    body = {"model": "tone", "temperature": 0, "max_tokens": 12}
+    by_text = (await server.client.post("/v1/completions", json={**body, "prompt": "Hello"})).json()
+    by_list = (await server.client.post("/v1/completions", json={**body, "prompt": ["Hello"]})).json()
+    tokens = tokenizer("Hello")["input_ids"]
+    by_tokens = (await server.client.post("/v1/completions", json={**body, "prompt": tokens})).json()
+    assert by_text["choices"] == by_tokens["choices"] == by_list["choices"]
+    assert by_text["object"] == "text_completion"
+    assert by_text["usage"] == {"prompt_tokens": 5, "completion_tokens": 12, "total_tokens": 17}
+    stream = await server.client.post("/v1/completions", json={**body, "prompt": "Hello", "stream": True})
+    *chunks, done = events(stream.text)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == by_text["choices"][0]["text"]
+    assert done == "[DONE]"
 
 
-async def test_the_end_of_turn_token_ends_the_answer_and_is_not_shown(source: FolderSource) -> None:
-    async with running(make_config(served("tone-v1")), source) as server:
-        seeds = range(16)
-        answers = await asyncio.gather(*(server.chat("Hi", temperature=2, seed=seed, max_tokens=120) for seed in seeds))
-        ended = [answer.json() for answer in answers if answer.json()["choices"][0]["finish_reason"] == "stop"]
-        assert ended, "of 16 random answers of 120 tokens from 259, some end"
-        for answer in ended:
-            assert "</s>" not in answer["choices"][0]["message"]["content"]
-            assert answer["usage"]["completion_tokens"] < 120
+async def test_the_end_of_turn_token_ends_the_answer_and_is_not_shown(server: Running) -> None:
+    seeds = range(16)
+    answers = await asyncio.gather(*(server.chat("Hi", temperature=2, seed=seed, max_tokens=120) for seed in seeds))
+    ended = [answer.json() for answer in answers if answer.json()["choices"][0]["finish_reason"] == "stop"]
+    assert ended, "of 16 random answers of 120 tokens from 259, some end"
+    for answer in ended:
+        assert "</s>" not in answer["choices"][0]["message"]["content"]
+        assert answer["usage"]["completion_tokens"] < 120
 
 
-async def test_a_prompt_longer_than_one_step_reads_in_pieces(
-    source: FolderSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running(make_config(served("tone-v1")), source) as server:
-        whole = text_of(await server.chat("y" * 120))
-        monkeypatch.setattr("trimtab_trainer.server.generation.PROMPT_TOKENS_PER_STEP", 16)
-        answers = await asyncio.gather(server.chat("y" * 120), server.chat("Hello"), server.chat("y" * 120))
-        assert text_of(answers[0]) == text_of(answers[2]) == whole
+async def test_a_prompt_longer_than_one_step_reads_in_pieces(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = text_of(await server.chat("y" * 120))
+    monkeypatch.setattr("trimtab_trainer.server.generation.PROMPT_TOKENS_PER_STEP", 16)
+    answers = await asyncio.gather(server.chat("y" * 120), server.chat("Hello"), server.chat("y" * 120))
+    assert text_of(answers[0]) == text_of(answers[2]) == whole
 
 
 async def test_a_failed_step_ends_its_requests_and_no_others(
