@@ -8,6 +8,7 @@ Every run makes a new version of the model: the job is deleted and made again, e
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,15 +113,13 @@ def compare(rollout: Manifest, version: Manifest, data: Path) -> list[Answer]:
         port_forward(service, NAMESPACE) as server,
     ):
         say(f"   GET /v1/models: {', '.join(model_names(server))}")
-        return [
-            Answer(
-                question,
-                desk,
-                base=ask(server, "base", triage.chat(question)),
-                tuned=ask(server, tuned, triage.chat(question)),
-            )
-            for question, desk in chosen
-        ]
+        requests = [(model, triage.chat(question)) for question, _ in chosen for model in ("base", tuned)]
+        # All at once: the server answers them in one batch.
+        with ThreadPoolExecutor(max_workers=len(requests)) as pool:
+            given = list(pool.map(lambda request: ask(server, *request), requests))
+    return [
+        Answer(*row, base=base, tuned=said) for row, base, said in zip(chosen, given[::2], given[1::2], strict=True)
+    ]
 
 
 def fetch_reports(job: Manifest) -> Manifest:

@@ -7,12 +7,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 
 from common import StepFailedError
 
-_ANSWER_TOKENS = 40
-_SECONDS = 120
+_ANSWER_TOKENS = 24
+_SECONDS = 300
 
 
 @contextmanager
@@ -47,10 +46,9 @@ def ask(server: str, model: str, messages: list[dict[str, str]]) -> str:
     )
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310 - our own address
-            if response.status != HTTPStatus.OK:
-                raise StepFailedError(f"The server answered {response.status}.")
             return str(json.load(response)["choices"][0]["message"]["content"])
     except urllib.error.HTTPError as error:
-        raise StepFailedError(
-            f"The server answered {error.code}: {error.read().decode(errors='replace')[:500]}"
-        ) from error
+        said = error.read().decode(errors="replace")[:500]
+        raise StepFailedError(f"The server answered {error.code}: {said}") from error
+    except OSError as error:
+        raise StepFailedError(f"The server did not answer within {_SECONDS} s: {error}") from error
