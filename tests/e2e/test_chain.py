@@ -35,6 +35,10 @@ def rollout(namespace: str, name: str, version: int = 1) -> kube.Manifest:
     }
 
 
+def is_true(kind: str, name: str, namespace: str, type_: str) -> bool:
+    return kube.condition(kube.get(kind, name, namespace) or {}, type_)["status"] == "True"
+
+
 def wait_for_rollout(namespace: str, name: str, version: int) -> kube.Manifest:
     def look() -> kube.Manifest | None:
         found = kube.get("mro", name, namespace)
@@ -63,7 +67,7 @@ def test_from_job_to_answer_and_to_the_next_version(namespace: str, bucket: Buck
     version = kube.get("mdv", "tone-v1", namespace)
     assert version is not None
     assert version["spec"]["source"]["uid"] == job["metadata"]["uid"]
-    assert kube.condition(version, "Verified")["status"] == "True"
+    kube.eventually(lambda: is_true("mdv", "tone-v1", namespace, "Verified"), what="tone-v1 verified")
 
     wait_for_rollout(namespace, "tone", 1)
     with forwarded(namespace, "tone") as url:

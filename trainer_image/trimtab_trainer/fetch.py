@@ -86,7 +86,9 @@ def fetch_model(source: ModelSource, *, store: ObjectStore, directory: Path, pin
     return FetchedModel(path, digest, revision)
 
 
-def fetch_dataset(source: DataSource, *, store: ObjectStore, directory: Path, pin: str = "") -> FetchedDataset:
+def fetch_dataset(
+    source: DataSource, *, store: ObjectStore, directory: Path, pin: str = "", field: str = "data.*.uri"
+) -> FetchedDataset:
     """Fetch a data set from `s3://`, `hf://` or `pvc://`: one file, or the data files of a folder.
 
     Args:
@@ -94,11 +96,12 @@ def fetch_dataset(source: DataSource, *, store: ObjectStore, directory: Path, pi
         store: the endpoint and credentials for `s3://`.
         directory: scratch; a sub-folder is made.
         pin: the digest of an earlier attempt.
+        field: the field of the FineTuneJob that names it, for messages.
 
     Raises:
         TrainerError: `DatasetNotFound`, `DatasetInvalid`, `DigestMismatch`, `WillNotFit`, or the store's.
     """
-    wanted = wanted_dataset(source.uri)
+    wanted = wanted_dataset(source.uri, field)
     revision = ""
     if source.uri.startswith("s3://"):
         files = fetch_s3.data_files(store, wanted)

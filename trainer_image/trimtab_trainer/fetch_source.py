@@ -46,9 +46,9 @@ def wanted_model(uri: str) -> Wanted:
     return Wanted(uri, "model.uri", TrainerReason.MODEL_NOT_FOUND, TrainerReason.MODEL_INVALID)
 
 
-def wanted_dataset(uri: str) -> Wanted:
+def wanted_dataset(uri: str, field: str) -> Wanted:
     """A data set."""
-    return Wanted(uri, "data.*.uri", TrainerReason.DATASET_NOT_FOUND, TrainerReason.DATASET_INVALID)
+    return Wanted(uri, field, TrainerReason.DATASET_NOT_FOUND, TrainerReason.DATASET_INVALID)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from trimtab_trainer.batches import BatchPlan, pack, total_steps
 from trimtab_trainer.classification import SequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
-from trimtab_trainer.contract.spec import DataSource
-from trimtab_trainer.data import RawData, Split, encode_split, labels_of, read_data
+from trimtab_trainer.contract.spec import Data, DataSource
+from trimtab_trainer.data import SPLITS, RawData, Split, encode_split, labels_of, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.encoding import LabelEncoder, TextEncoder
 from trimtab_trainer.errors import TrainerError
@@ -147,9 +147,16 @@ def _fetch_dataset(attempt: Attempt, store: ObjectStore, source: DataSource, dev
         store=store,
         directory=attempt.scratch / f"data-{attempt.world.local_rank}",
         pin=pins.get(source.uri, ""),
+        field=_field_of(source, attempt.config.data),
     )
     _same_everywhere(fetched.digest, source.uri, device)
     return fetched
+
+
+def _field_of(source: DataSource, data: Data) -> str:
+    """The field that names a source, as its user wrote it."""
+    named = ((split, number, known) for split in SPLITS for number, known in enumerate(getattr(data, split)))
+    return next(f"data.{split}[{number}].uri" for split, number, known in named if known is source)
 
 
 def _fetch_model(attempt: Attempt, store: ObjectStore, device: torch.device) -> tuple[Path, str]:
