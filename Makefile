@@ -73,12 +73,16 @@ test-e2e: setup up images ## Tests on the whole cluster: real pods, real store
 	$(WITH_CLUSTER) $(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: bench-operator
-bench-operator: setup up images ## How fast the operator is, and how many writes it needs
+bench-operator: setup up ## How fast the operator is, and how many API writes a job needs
 	$(WITH_CLUSTER) $(VENV)/python tests/benchmarks/operator/run.py $(ARGS)
 
 .PHONY: bench-checkpoints
-bench-checkpoints: setup up ## How long a checkpoint stops training
-	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/checkpoints/run.py $(ARGS)
+bench-checkpoints: up ## How long a checkpoint stops training
+	$(WITH_CLUSTER) dev/in-trainer-image python -m tests.benchmarks.checkpoint_stall $(ARGS)
+
+.PHONY: bench-server
+bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
+	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)
 
 ##@ Checks
 
