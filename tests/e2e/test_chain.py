@@ -35,10 +35,6 @@ def rollout(namespace: str, name: str, version: int = 1) -> kube.Manifest:
     }
 
 
-def is_true(kind: str, name: str, namespace: str, type_: str) -> bool:
-    return kube.condition(kube.get(kind, name, namespace) or {}, type_)["status"] == "True"
-
-
 def wait_for_rollout(namespace: str, name: str, version: int) -> kube.Manifest:
     def look() -> kube.Manifest | None:
         found = kube.get("mro", name, namespace)
@@ -67,7 +63,7 @@ def test_from_job_to_answer_and_to_the_next_version(namespace: str, bucket: Buck
     version = kube.get("mdv", "tone-v1", namespace)
     assert version is not None
     assert version["spec"]["source"]["uid"] == job["metadata"]["uid"]
-    kube.eventually(lambda: is_true("mdv", "tone-v1", namespace, "Verified"), what="tone-v1 verified")
+    kube.eventually(lambda: kube.is_true("mdv", "tone-v1", namespace, "Verified"), what="tone-v1 verified")
 
     wait_for_rollout(namespace, "tone", 1)
     with forwarded(namespace, "tone") as url:
@@ -113,33 +109,6 @@ def test_two_pods_train_together(namespace: str) -> None:
     job = wait_for_state(namespace, "pair", "Complete", timeout=400)
     assert job["status"]["modelVersion"] == "pair-v1"
     assert len(job["status"]["attempts"]) == 1
-
-
-CALLBACK_SCRIPT = """
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
-model = LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=64))
-rows = [{"input_ids": torch.arange(8), "labels": torch.arange(8)} for _ in range(400)]
-arguments = TrainingArguments("/scratch/out", max_steps=150, logging_steps=5, save_strategy="no", report_to=["kubeflow"], use_cpu=True)
-Trainer(model, arguments, train_dataset=rows).train()
-"""
-
-
-def test_an_ordinary_hugging_face_script_reports_progress(namespace: str) -> None:
-    profile = {
-        "apiVersion": "trimtab.dev/v1alpha1",
-        "kind": "TrainingProfile",
-        "metadata": {"name": "e2e-custom"},
-        "spec": {
-            "command": ["python", "-c", CALLBACK_SCRIPT],
-            "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}},
-        },
-    }
-    kube.apply(profile, fine_tune_job(namespace, "plain", profile="e2e-custom"))
-    job = wait_for_state(namespace, "plain", "Complete")
-    assert job["status"]["progress"]["percent"] >= 50
-    assert "loss" in [metric["name"] for metric in job["status"]["metrics"]]
-    assert not job["status"].get("modelVersion"), "a custom trainer publishes nothing"
 
 
 def test_ttl_removes_job_and_pods_and_keeps_the_version(namespace: str) -> None:

@@ -47,6 +47,11 @@ def condition(thing: Manifest, type_: str) -> Manifest:
     return next((entry for entry in found if entry["type"] == type_), {"status": "absent", "reason": "", "message": ""})
 
 
+def is_true(kind: str, name: str, namespace: str, type_: str) -> bool:
+    """Whether a condition of an object holds."""
+    return bool(condition(get(kind, name, namespace) or {}, type_)["status"] == "True")
+
+
 def eventually(look: Callable[[], T | None], *, what: str, timeout: float = 180, every: float = 2) -> T:
     """The first true value of `look`, asked again and again until the deadline."""
     deadline = time.monotonic() + timeout

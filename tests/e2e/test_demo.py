@@ -1,0 +1,47 @@
+"""The demo as a newcomer runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support import kube
+
+ROOT = Path(__file__).parents[2]
+OUTPUT = ROOT / "demo-output"
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def printed(platform: None) -> str:
+    """What a run of the demo printed."""
+    for file in OUTPUT.glob("*"):
+        file.unlink()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "dev" / "demo" / "run.py")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stderr}\n{kube.story('demo')}"
+    return done.stdout
+
+
+def test_the_tuned_model_is_better_on_questions_that_it_never_saw(printed: str) -> None:
+    report = json.loads((OUTPUT / "report.json").read_text())
+    assert report["base"]["test_exact_match"] <= 0.1
+    assert report["tuned"]["test_exact_match"] >= 0.75
+    assert "exactly the right JSON" in printed
+
+
+def test_it_leaves_a_loss_curve_and_a_report(printed: str) -> None:
+    assert (OUTPUT / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "Base against tuned" in (OUTPUT / "report.md").read_text()
+    assert str(OUTPUT / "loss.png") in printed
+
+
+def test_the_newest_version_serves(printed: str) -> None:
+    newest = max(version["spec"]["version"] for version in kube.items("mdv", "demo"))
+    rollout = kube.get("mro", "triage", "demo")
+    assert rollout is not None
+    assert rollout["status"]["stableVersion"] == newest
+    assert f"triage-v{newest}" in printed

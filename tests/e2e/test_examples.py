@@ -1,0 +1,36 @@
+"""Every example is applied as it stands and does what its first line says."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.support import kube
+from tests.support.jobs import wait_for_state
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "example", [path for path in EXAMPLES if not path.name.startswith(("00-", "01-"))], ids=lambda path: path.stem
+)
+def test_example(example: Path, namespace: str) -> None:
+    """00 is applied by the installation, 01 by the demo."""
+    assert example.read_text().startswith("#"), "an example says what to look at"
+    manifests = list(yaml.safe_load_all(example.read_text()))
+    kube.kubectl("apply", "-n", namespace, "-f", str(example))
+    for manifest in manifests:
+        name = manifest["metadata"]["name"]
+        if manifest["kind"] == "FineTuneJob":
+            job = wait_for_state(namespace, name, "Complete", timeout=420)
+            assert job["status"]["progress"]["percent"] >= 90
+            assert "loss" in [metric["name"] for metric in job["status"]["metrics"]]
+    for manifest in manifests:
+        if manifest["kind"] == "ModelRollout":
+            rollout = manifest["metadata"]["name"]
+            kube.eventually(
+                lambda name=rollout: kube.is_true("mro", name, namespace, "Ready"),
+                what=f"rollout {rollout}",
+                timeout=300,
+            )
