@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from trimtab_operator.api.v1alpha1.reasons import Reason
 
 PAGE = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text()

@@ -3,15 +3,15 @@
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig, Store
 
-CHECKPOINT_SCHEMA = "trimtab.dev/checkpoint/v1"
-MODEL_SCHEMA = "trimtab.dev/model/v1"
+CHECKPOINT_SCHEMA: Final = "trimtab.dev/checkpoint/v1"
+MODEL_SCHEMA: Final = "trimtab.dev/model/v1"
 _MANIFEST_NAME = re.compile(r"s(\d{9})-a(\d+)\.json$")
 
 

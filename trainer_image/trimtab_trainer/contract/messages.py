@@ -1,6 +1,6 @@
 """What a trainer tells the operator. Every message is a snapshot, never a delta: a lost one is healed by the next."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
-REPORT_SCHEMA = "trimtab.dev/trainer-report/v1"
+REPORT_SCHEMA: Final = "trimtab.dev/trainer-report/v1"
 MAX_REPORTED_CHECKPOINTS = 20
 MAX_REPORTED_METRICS = 64
 MAX_TERMINATION_BYTES = 4096

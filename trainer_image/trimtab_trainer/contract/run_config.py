@@ -1,14 +1,14 @@
 """RunConfig: the one document that tells a trainer pod what to do. A pure function of job and profiles."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
 
-RUN_CONFIG_SCHEMA = "trimtab.dev/run-config/v1"
-SERVER_CONFIG_SCHEMA = "trimtab.dev/server-config/v1"
+RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
+SERVER_CONFIG_SCHEMA: Final = "trimtab.dev/server-config/v1"
 
 
 class JobIdentity(Document):
