@@ -59,7 +59,7 @@ def dynamic_cache(model: Any, rows: int, length: int) -> float:
 
 
 def own_rows(model: Any, rows: int, length: int) -> float:
-    """The server's rows, of different lengths."""
+    """The server's rows; more than one have different lengths."""
     batch = Rows(model, max_rows=rows)
     batch.add(rows)
     batch.advance([[7]] * rows)

@@ -125,21 +125,23 @@ def try_rows(module: Any) -> None:
     Raises:
         TrainerError: ModelInvalid where they differ.
     """
+    prompts = [[5, 6, 7, 8, 9, 11], [9, 8, 7, 12]]
     with torch.inference_mode():
-        rows = Rows(module, max_rows=2)
-        prompts = [[5, 6, 7, 8, 9], [9, 8, 7]]
-        rows.add(2)
-        rows.advance(prompts)
-        together = rows.advance([[11], [12]])
-        for row, prompt in enumerate(prompts):
-            ids = torch.tensor([[*prompt, 11 + row]], device=module.device)
-            alone = module(input_ids=ids).logits[0, -1]
-            difference = (together[row] - alone).abs().max() / alone.abs().max().clamp(min=1e-6)
+        ragged = Rows(module, max_rows=2)
+        ragged.add(2)
+        ragged.advance([prompt[:-1] for prompt in prompts])
+        together = ragged.advance([prompt[-1:] for prompt in prompts])
+        single = Rows(module, max_rows=1)
+        single.add()
+        in_pieces = [single.advance([piece]) for piece in ([5, 6, 7], [8, 9], [11])][-1]
+        for found, prompt in ((together[0], prompts[0]), (together[1], prompts[1]), (in_pieces[0], prompts[0])):
+            expected = module(input_ids=torch.tensor([prompt], device=module.device)).logits[0, -1]
+            difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
             if not difference < _tolerance(module):
                 raise TrainerError(
                     TrainerReason.MODEL_INVALID,
                     f"The built-in server cannot run {type(module).__name__}: a batch gives other logits than one request "
-                    f"(relative difference {float(difference):.2g}). Use `serving.vllm`.",
+                    f"(relative difference {difference:.2g}). Use `serving.vllm`.",
                 )
 
 

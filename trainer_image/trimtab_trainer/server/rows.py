@@ -2,8 +2,9 @@
 
 Every row writes at its own column and sees only its own columns, so rows of different lengths need no padding on the
 left and nothing moves when a neighbour comes or goes. Against transformers' DynamicCache with left padding (which copies
-the whole cache at every step, and again at every join) one step of 8 rows on one core took 152 ms instead of 253 at
-512 tokens and 234 instead of 582 at 2,048; at 64 tokens both took 130 (tests/benchmarks/server_cache.py).
+the whole cache at every step, and again at every join) one step of SmolLM2-135M took these CPU milliseconds on one core:
+8 rows of 64 tokens 153 (DynamicCache 152), of 512 tokens 178 (260), of 2,048 tokens 255 (631); one row of 512 tokens
+66 (80). Measured by tests/benchmarks/server_cache.py.
 """
 
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ class _Window:
     """Where the step that runs now writes and reads; shared by all layers."""
 
     rows: Any = None
-    """Row indices, shape [rows, 1]."""
+    """Row indices, shape [rows, 1]; None where all rows write at the same columns."""
     columns: Any = None
     """Columns to write, shape [rows, tokens]."""
+    start: int = 0
+    """Columns that the longest row filled before this step."""
     width: int = 0
-    """Columns that the longest row fills after this step."""
+    """Columns that it fills after this step."""
 
 
 class _RowLayer(CacheLayerMixin):
@@ -45,11 +48,14 @@ class _RowLayer(CacheLayerMixin):
         """Write this step's keys and values; all that the rows hold now."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        window = self._window
+        window, rows = self._window, len(key_states)
         self.reserve(window.width)
-        self.keys[window.rows, :, window.columns] = key_states.transpose(1, 2)
-        self.values[window.rows, :, window.columns] = value_states.transpose(1, 2)
-        rows = len(window.rows)
+        if window.rows is None:
+            self.keys[:rows, :, window.start : window.width] = key_states
+            self.values[:rows, :, window.start : window.width] = value_states
+        else:
+            self.keys[window.rows, :, window.columns] = key_states.transpose(1, 2)
+            self.values[window.rows, :, window.columns] = value_states.transpose(1, 2)
         return self.keys[:rows, :, : window.width], self.values[:rows, :, : window.width]
 
     def reserve(self, columns: int) -> None:
@@ -64,8 +70,8 @@ class _RowLayer(CacheLayerMixin):
         return self._window.width, 0
 
     def get_seq_length(self) -> int:
-        """Columns in use."""
-        return self._window.width
+        """Columns in use before this step."""
+        return self._window.start
 
     def get_max_length(self) -> int:
         """No limit of its own."""
@@ -114,14 +120,15 @@ class Rows:
         starts = torch.tensor(self.lengths, device=device)[:, None]
         positions = starts + torch.arange(longest, device=device)
         # What padding writes beyond a row's end is seen by nobody, and the row's next token overwrites it.
-        self._window.rows = torch.arange(len(tokens), device=device)[:, None]
-        self._window.columns = positions
-        self._window.width = max(self.lengths) + longest
+        window, level = self._window, min(self.lengths) == max(self.lengths)
+        window.rows = None if level else torch.arange(len(tokens), device=device)[:, None]
+        window.columns, window.start, window.width = positions, max(self.lengths), max(self.lengths) + longest
         ends = [len(new) - 1 for new in tokens]
         kept = sorted(set(ends))
         logits = self._model(
             input_ids=inputs,
-            attention_mask=self._mask(positions),
+            # Rows of one length are what the model expects: no mask of ours, and attention takes its fastest way.
+            attention_mask=None if level else self._mask(positions),
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
