@@ -70,6 +70,7 @@ def run(attempt: Attempt) -> int:
             traceback.print_exc()
         message = termination.failure(attempt, error)
     attempt.reporter.close()
+    attempt.stop.cancel_deadline()
     return _leave_message(attempt, message)
 
 

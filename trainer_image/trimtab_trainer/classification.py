@@ -30,6 +30,11 @@ class SequenceClassification:
     pad_id: int
     metric_names: Sequence[str] = ("loss", "accuracy", "precision", "recall", "f1")
 
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+        return "padded rows of like lengths"
+
     def targets(self, example: Encoded) -> int:
         """Every example weighs the same."""
         return int(example.label >= 0)

@@ -122,8 +122,7 @@ def make_report(
     **results: Any,
 ) -> Report:
     """All that is known, without the samples."""
-    config, loop, task = attempt.config, run.state.loop, prepared.task
-    layout = f"packed rows, {task.attention}" if getattr(task, "attention", None) else "padded rows"
+    config, loop = attempt.config, run.state.loop
     return Report(
         job=config.job,
         attempt=config.attempt,
@@ -145,7 +144,7 @@ def make_report(
         parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),
         trained_parameters=sum(parameter.numel() for parameter in prepared.model.trainable.values()),
         precision=str(prepared.model.precision).removeprefix("torch."),
-        layout=layout,
+        layout=prepared.task.layout,
         micro_batch_size=run.micro_batch_size,
         estimated_memory=str(prepared.memory),
         peak_memory_bytes=peak_memory_bytes(),

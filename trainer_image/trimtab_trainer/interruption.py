@@ -38,6 +38,11 @@ class StopSignal:
         if self.requested:
             self._start_deadline()
 
+    def cancel_deadline(self) -> None:
+        """The end has been told."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
     @contextmanager
     def finish_first(self) -> Iterator[None]:
         """Inside, SIGTERM only sets the flag: there is something to save."""

@@ -49,6 +49,11 @@ class LanguageModeling:
     """Attention for rows of several documents without padding; None: one example a row, padded, full logits."""
     metric_names: Sequence[str] = ("loss", "perplexity", "token_accuracy", "exact_match")
 
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+        return f"no padding ({self.attention})" if self.attention else "padded rows"
+
     def targets(self, example: Encoded) -> int:
         """Supervised tokens."""
         return example.targets

@@ -55,7 +55,7 @@ def run_processes(environments: list[dict[str, str]]) -> int:
     children = [subprocess.Popen(command, env={**os.environ, **each}) for each in environments]  # noqa: S603 - ourselves
     signal.signal(signal.SIGTERM, lambda *_: _terminate(children))
     first_failure = 0
-    while any(child.poll() is None for child in children):
+    while None in [child.poll() for child in children]:
         first_failure = first_failure or next((child.returncode for child in children if child.returncode), 0)
         if first_failure:
             _terminate(children)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract import mounts
@@ -133,7 +133,7 @@ def reserve_version(
     """
     body = VersionRequest(attempt=attempt, taken=list(taken)).to_json()
     retrying = Retrying(
-        wait=wait_exponential_jitter(initial=0.5, max=15),
+        wait=wait_random_exponential(multiplier=0.5, max=15),
         stop=stop_after_delay(patience),
         retry=retry_if_exception(_may_succeed_later),
     )
@@ -172,6 +172,8 @@ class MetricsUploader:
 
     def upload(self, history: Sequence[Mapping[str, float]], *, wait: bool = False) -> None:
         """Write the whole file; skipped while the previous upload runs, unless `wait`."""
+        if not history:
+            return
         if self._thread is not None:
             if wait:
                 self._thread.join()

@@ -94,7 +94,7 @@ def _what(report: Report, config: RunConfig) -> str:
     return (
         f"`{report.model}` was fine-tuned with **{report.method}** ({report.objective}, {report.task}): "
         f"{report.trained_parameters:,} of {report.parameters:,} weights moved ({share:.2f} %), {report.steps} of {report.total_steps} "
-        f"steps{early} of {config.training.global_batch_size} {'rows' if 'packed' in report.layout else 'examples'}, "
+        f"steps{early} of {config.training.global_batch_size} rows, "
         f"peak learning rate {config.training.learning_rate:g}. The weights of step {report.published_step} were kept.\n\n{where}"
     )
 

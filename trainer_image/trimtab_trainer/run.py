@@ -54,6 +54,7 @@ def run_attempt(attempt: Attempt) -> None:
     config, world = attempt.config, attempt.world
     torch.set_num_threads(thread_count())
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     check_config(config, world_size=world.world_size)
     device = choose_device(config.distribution, local_rank=world.local_rank)
     attempt.enter("Preparing")
@@ -198,7 +199,7 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
         stop=lambda: attempt.stop.requested,
         report=lambda run: report_progress(attempt, run),
         world=attempt.world,
-        saved_step=state.loop.step,
+        saved=(state.loop.step, state.loop.evaluated_step),
         saved_at=time.monotonic(),
     )
 

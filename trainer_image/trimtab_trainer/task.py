@@ -18,6 +18,10 @@ class Task(Protocol):
     metric_names: Sequence[str]
     """The metrics it measures, without the split's prefix."""
 
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+
     def targets(self, example: Encoded) -> int:
         """What an example weighs in the loss: predicted tokens, or 1."""
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
@@ -69,13 +70,14 @@ def write(message: TerminationMessage, path: Path | None = None) -> int:
 
 def encode(message: TerminationMessage) -> bytes:
     """JSON within the kubelet's limit; what must go goes in this order: text, metrics, checkpoint's metrics, report, text."""
-    for shorter in (
+    cuts: tuple[dict[str, Any], ...] = (
         {},
         {"message": message.message[:256]},
         {"metrics": []},
         {"last_checkpoint": None},
         {"message": ""},
-    ):
+    )
+    for shorter in cuts:
         message = message.model_copy(update=shorter)
         data = message.model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(data) <= MAX_TERMINATION_BYTES:

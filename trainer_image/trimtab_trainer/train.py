@@ -48,7 +48,8 @@ class TrainingRun:
     report: Callable[["TrainingRun"], None]
     """Tell the operator how far the run is."""
     world: World = field(default_factory=World)
-    saved_step: int = -1
+    saved: tuple[int, int] = (0, -1)
+    """(step, evaluated step) of the newest checkpoint; at step 0 there is nothing to save."""
     saved_at: float = field(default_factory=time.monotonic)
     tokens_per_second: float | None = None
     stepping_seconds: float = 0.0
@@ -86,6 +87,11 @@ class TrainingRun:
         """Upper limit of tokens in a forward pass."""
         return self.micro_batch_size * self.config.data.max_sequence_length
 
+    @property
+    def is_saved(self) -> bool:
+        """There is a checkpoint of exactly this state."""
+        return self.step == 0 or self.saved == (self.step, self.state.loop.evaluated_step)
+
     def is_evaluation_due(self) -> bool:
         """At the start (the base model), every n steps, and at the end."""
         if self.validation is None or self.state.loop.evaluated_step == self.step:
@@ -99,7 +105,7 @@ class TrainingRun:
 
     def is_checkpoint_due(self) -> bool:
         """By steps or by time, whichever comes first, and at the end."""
-        if self.step in {0, self.saved_step}:
+        if self.is_saved:
             return False
         settings = self.config.checkpoints
         by_steps = settings.every_steps is not None and self.step % settings.every_steps == 0
@@ -283,11 +289,11 @@ def is_better(value: float, than: float, *, is_minimised: bool) -> bool:
 
 def save_checkpoint(run: TrainingRun) -> None:
     """Hand the state over, unless this step is saved already; only the main process writes, all hold the same state."""
-    if run.step in {0, run.saved_step}:
+    if run.is_saved:
         return
     if run.world.is_main:
         run.save()
-    run.saved_step, run.saved_at = run.step, time.monotonic()
+    run.saved, run.saved_at = (run.step, run.state.loop.evaluated_step), time.monotonic()
 
 
 def last_losses(run: TrainingRun) -> str:
