@@ -10,7 +10,7 @@ from tests.support.store import Bucket
 
 pytestmark = pytest.mark.e2e
 
-LONG = {"training": {"maxSteps": 200, "globalBatchSize": 32}, "checkpoints": {"everySteps": 10}}
+LONG = {"training": {"maxSteps": 240}, "checkpoints": {"everySteps": 20}}
 """Long enough to be disturbed in the middle."""
 
 
@@ -112,7 +112,7 @@ def test_a_flipped_byte_is_noticed_and_the_older_checkpoint_used(
     namespace: str, bucket: Bucket, undisturbed: dict[int, float]
 ) -> None:
     kube.apply(fine_tune_job(namespace, "flipped", **LONG))
-    job = wait_for_step(namespace, "flipped", 30)
+    job = wait_for_step(namespace, "flipped", 40)
     patch(namespace, "flipped", suspend=True)
     job = wait_for_state(namespace, "flipped", "Suspended")
     newest = job["status"]["lastCheckpoint"]
