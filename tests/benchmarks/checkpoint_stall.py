@@ -3,7 +3,7 @@
     python -m tests.benchmarks.checkpoint_stall [--checkpoints 5] [--steps-between 20] [--rounds 3] [--output stall.json]
 
 A loop that computes like LoRA training of a 135M-parameter model (30 layers, r = 16: 1,260 tensors, 63 MB with AdamW's moments)
-saves in four ways against a real S3 server (versitygw on this machine, its CPU time included):
+on one thread saves in four ways against a real S3 server (versitygw on this machine, its CPU time included):
 
 - `asynchronous`  CheckpointWriter.save: snapshot, upload and commit in the background
 - `synchronous`   the same checkpoint, and the loop waits until it is committed
@@ -24,17 +24,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trimtab_trainer.quota import limit_threads
+# One thread computes, as where an accelerator does the work: cores for the upload are then free. Read when torch is imported.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
-limit_threads()
+import torch
+from safetensors.torch import save_file
+from tests.support.object_store import make_run_config, make_store, write_credentials
+from tests.support.versitygw import find_versitygw, versitygw
 
-import torch  # noqa: E402 - after the threads are limited
-from safetensors.torch import save_file  # noqa: E402
-from tests.support.object_store import make_run_config, make_store, write_credentials  # noqa: E402
-from tests.support.versitygw import find_versitygw, versitygw  # noqa: E402
-
-from trimtab_trainer.checkpoint import CheckpointWriter  # noqa: E402
-from trimtab_trainer.store import ObjectStore  # noqa: E402
+from trimtab_trainer.checkpoint import CheckpointWriter
+from trimtab_trainer.store import ObjectStore
 
 LAYERS, RANK, WIDTH, WIDE = 30, 16, 576, 1536
 LINEAR_LAYERS = [(WIDTH, WIDTH)] * 4 + [(WIDTH, WIDE)] * 2 + [(WIDE, WIDTH)]

@@ -21,6 +21,7 @@ from trimtab_trainer.contract.manifests import (
 )
 from trimtab_trainer.contract.messages import RejectedCheckpoint
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.scratch_space import require_room
 from trimtab_trainer.store import ObjectStore
 from trimtab_trainer.store_errors import ObjectNotFoundError
 
@@ -130,6 +131,9 @@ def _load(store: ObjectStore, checkpoint: StoredCheckpoint, ancestors: Sequence[
         names = ", ".join(file.path for file in manifest.files) or "none"
         raise _DamagedError(f"it must hold the files {SHARD_PATH} and {DOCUMENT_PATH}; got {names}")
     with tempfile.TemporaryDirectory(prefix="trimtab-checkpoint-") as directory:
+        require_room(
+            Path(directory), sum(file.size for file in manifest.files), what=f"the checkpoint {checkpoint.uri}"
+        )
         paths = {file.path: Path(directory, str(number)) for number, file in enumerate(manifest.files)}
         for file in sorted(manifest.files, key=lambda file: file.size):
             try:

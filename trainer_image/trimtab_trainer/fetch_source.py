@@ -1,7 +1,6 @@
 """What every source of models and data has in common: names, near misses, room on the disk, parallel and hashed copies."""
 
 import difflib
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import sha256_hex
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.store_transfer import MIB
+from trimtab_trainer.scratch_space import require_room
 
 DATA_SUFFIXES = (".jsonl", ".csv", ".parquet")
-_SPARE_BYTES = 64 * MIB
 _PARALLEL_FILES = 4
 _SHOWN = 5
 
@@ -75,13 +73,7 @@ def materialize(files: Sequence[SourceFile], directory: Path, *, wanted: Wanted)
     """
     directory.mkdir(parents=True, exist_ok=True)
     needed = sum(file.size for file in files if file.occupies)
-    free = shutil.disk_usage(directory).free
-    if needed + _SPARE_BYTES > free:
-        raise TrainerError(
-            TrainerReason.WILL_NOT_FIT,
-            f"`{wanted.field}` '{wanted.uri}' has {needed / MIB:.0f} MiB, and the scratch volume has {free / MIB:.0f} MiB free. "
-            "The TrainingProfile's scratch size must be larger.",
-        )
+    require_room(directory, needed, what=f"`{wanted.field}` '{wanted.uri}'")
     targets = [directory / safe_path(file.path, wanted) for file in files]
     for target in targets:
         target.parent.mkdir(parents=True, exist_ok=True)

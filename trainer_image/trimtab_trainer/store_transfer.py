@@ -3,7 +3,8 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import (
@@ -17,6 +18,7 @@ from botocore.exceptions import (
 from tenacity import retry, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.exceptions import HTTPError
 
+from trimtab_trainer.daemon_threads import DaemonThreads
 from trimtab_trainer.store_errors import http_status, is_unsupported
 
 MIB = 1 << 20
@@ -51,12 +53,12 @@ class Transfers:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._pool = ThreadPoolExecutor(2 * _IN_FLIGHT, thread_name_prefix="store")
+        self._threads = DaemonThreads(2 * _IN_FLIGHT, name="store")
         self._conditional_writes = True
 
     def close(self) -> None:
-        """Drop what has not begun, wait for the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Give the threads back."""
+        self._threads.close()
 
     @_retry_broken_body
     def get(self, **request: Any) -> bytes:
@@ -71,7 +73,7 @@ class Transfers:
         try:
             for start in range(0, size, PART_BYTES):
                 last = min(start + PART_BYTES, size) - 1
-                waiting.append(self._pool.submit(self.get, **request, Range=f"bytes={start}-{last}"))
+                waiting.append(self._threads.submit(partial(self.get, **request, Range=f"bytes={start}-{last}")))
                 if len(waiting) > _IN_FLIGHT:
                     yield waiting.popleft().result()
             while waiting:
@@ -118,7 +120,8 @@ class Transfers:
         waiting: deque[Future[Any]] = deque()
         try:
             for number, part in enumerate(parts(pieces), start=1):
-                waiting.append(self._pool.submit(self._client.upload_part, **request, PartNumber=number, Body=part))
+                send = partial(self._client.upload_part, **request, PartNumber=number, Body=part)
+                waiting.append(self._threads.submit(send))
                 digest.update(part)
                 if len(waiting) >= _IN_FLIGHT:
                     etags.append(waiting.popleft().result()["ETag"])

@@ -271,7 +271,7 @@ def test_a_full_disk_is_noticed_before_the_first_byte(
     request: pytest.FixtureRequest, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = place(request, "s3", ROWS)
-    monkeypatch.setattr("trimtab_trainer.fetch_source._SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("trimtab_trainer.scratch_space.SPARE_BYTES", 1 << 60)
     with pytest.raises(TrainerError, match="scratch") as caught:
         dataset(uri, store, tmp_path / "scratch")
     assert caught.value.reason == TrainerReason.WILL_NOT_FIT
