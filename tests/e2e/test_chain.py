@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -12,6 +13,7 @@ from tests.support.jobs import fine_tune_job, wait_for_state
 from tests.support.store import Bucket
 
 pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -83,7 +85,31 @@ def test_from_job_to_answer_and_to_the_next_version(namespace: str, bucket: Buck
     assert len(kube.items("mdv", namespace)) == 2, "deleting a job never deletes a version"
 
 
-def test_sequence_classification_is_served(namespace: str) -> None:
+PLAIN_PEFT = """
+import json, sys
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+base, adapter, data = sys.argv[1:]
+labels = json.load(open(adapter + "/labels.json"))
+model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels))
+model = PeftModel.from_pretrained(model, adapter).eval()
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+rows = [json.loads(line) for line in open(data)]
+answers = [model(**tokenizer(row["text"], truncation=True, max_length=128, return_tensors="pt")).logits.argmax() for row in rows]
+print(sum(labels[int(answer)] == row["label"] for answer, row in zip(answers, rows)) / len(rows))
+"""
+
+
+def download(bucket: Bucket, prefix: str, to: Path) -> Path:
+    to.mkdir()
+    for key in bucket.keys(prefix):
+        (to / key.removeprefix(prefix)).write_bytes(bucket.read(key))
+    return to
+
+
+def test_a_classifier_is_served_and_plain_peft_gives_the_reported_accuracy(
+    namespace: str, bucket: Bucket, tmp_path: Path
+) -> None:
     data = "s3://trimtab/assets/data/triage-labelled"
     job = fine_tune_job(
         namespace,
@@ -91,17 +117,29 @@ def test_sequence_classification_is_served(namespace: str) -> None:
         model={"uri": "s3://trimtab/assets/models/tiny-bert"},
         task={"causalLanguageModeling": None, "sequenceClassification": {}},
         data={"train": [{"uri": f"{data}/train.jsonl"}], "validation": [{"uri": f"{data}/validation.jsonl"}]},
-        training={"maxSteps": 20},
+        training={"maxSteps": 40},
     )
     kube.apply(job, rollout(namespace, "labels"))
-    done = wait_for_state(namespace, "labels", "Complete")
-    assert "eval_accuracy" in [metric["name"] for metric in done["status"]["metrics"]]
+    wait_for_state(namespace, "labels", "Complete")
+    version = kube.get("mdv", "labels-v1", namespace)
+    assert version is not None
+    reported = {metric["name"]: float(metric["value"]) for metric in version["spec"]["metrics"]}
+
+    folder = version["spec"]["artifact"]["uri"].removeprefix(f"s3://{bucket.name}/") + "/"
+    adapter = download(bucket, folder, tmp_path / "adapter")
+    base = download(bucket, "assets/models/tiny-bert/", tmp_path / "base")
+    rows = tmp_path / "validation.jsonl"
+    rows.write_bytes(bucket.read("assets/data/triage-labelled/validation.jsonl"))
+    command = [str(ROOT / "dev" / "in-trainer-image"), "python", "-c", PLAIN_PEFT, str(base), str(adapter), str(rows)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert float(printed.split()[-1]) == pytest.approx(reported["eval_accuracy"], abs=1e-6)
+
     wait_for_rollout(namespace, "labels", 1)
     with forwarded(namespace, "labels") as url:
         answer = requests.post(
             f"{url}/v1/classify", json={"model": "labels", "input": "My tooth hurts."}, timeout=60
         ).json()
-    assert abs(sum(entry["score"] for entry in answer["data"][0]["scores"]) - 1) < 1e-3
+    assert sum(entry["score"] for entry in answer["data"][0]["scores"]) == pytest.approx(1, abs=1e-3)
 
 
 def test_two_pods_train_together(namespace: str) -> None:
