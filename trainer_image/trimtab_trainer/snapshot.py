@@ -74,14 +74,13 @@ class SnapshotBuffer:
             ValueError: a tensor has a type that safetensors does not know.
         """
         signature = signature_of(tensors)
-        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
-        self._layout = self._layout_for(signature, pinned=on_gpu)
+        gpu = next((tensor.device for tensor in tensors.values() if tensor.is_cuda), None)
+        self._layout = self._layout_for(signature, pinned=gpu is not None)
         if signature:
             sources = [tensors[name] for name, _, _ in signature]
-            torch._foreach_copy_(self._layout.views, sources, non_blocking=on_gpu)
-        if on_gpu:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+            torch._foreach_copy_(self._layout.views, sources, non_blocking=gpu is not None)
+        if gpu is not None:
+            self._copied = torch.cuda.current_stream(gpu).record_event()
 
     def pieces(self) -> list[bytes | memoryview]:
         """The file's bytes, without a copy; waits for the copies that a GPU still makes."""
