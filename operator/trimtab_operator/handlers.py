@@ -230,7 +230,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.exit_timeout = 0.2
     settings.watching.server_timeout = _SERVER_TIMEOUT
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 250
+    settings.watching.chunk_size = 100
     for resource in WATCHED:
         if resource.selector:
             key = (

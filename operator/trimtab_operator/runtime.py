@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -37,6 +37,7 @@ from trimtab_operator.probes import Probes, Vitals
 from trimtab_operator.reconcile.queue import Priority, Queue
 from trimtab_operator.reconcile.worker import Worker
 from trimtab_operator.settings import Settings
+from trimtab_operator.state import Key
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 200
@@ -150,11 +151,10 @@ class Core:
 
     def _wrote(self, change: Change, by: Stored) -> None:
         """Wake who waits for what a reconcile has written; the one that wrote looks again anyway."""
-        for key in affected(self.store, change) - {key_of(by)}:
-            self.queue.add(key, Priority.HIGH)
+        self._changed(change, Priority.HIGH, but={key_of(by)})
 
-    def _changed(self, change: Change, priority: Priority) -> None:
-        for key in affected(self.store, change):
+    def _changed(self, change: Change, priority: Priority, *, but: Collection[Key] = ()) -> None:
+        for key in affected(self.store, change).difference(but):
             self.queue.add(key, priority)
         if change.after is None and change.before is not None and change.before.kind in OUR_KINDS:
             self.cluster.forget(change.before.uid)

@@ -199,6 +199,8 @@ class Course:
 class Plan:
     """What should be done now. Everything in it is safe to do twice."""
 
+    prepare: tuple[Manifest, ...] = ()
+    """Created while this pass's status is being stored: configuration that means nothing until what the status claims exists."""
     create: tuple[Manifest, ...] = ()
     """Created once; an existing object of the same owner counts as done, another owner's is a NameConflict."""
     apply: tuple[Manifest, ...] = ()

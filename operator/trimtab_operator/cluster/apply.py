@@ -12,7 +12,7 @@ from trimtab_operator.cluster.client import Client
 from trimtab_operator.cluster.resources import OUR_KINDS, WATCHED_KINDS, resource_of
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored, controller_uid
-from trimtab_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, RejectedError
+from trimtab_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, OperatorError, RejectedError
 from trimtab_operator.state import Manifest, ObjectRef, Plan
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +44,16 @@ class Applier:
             await self._delete_owner(owner)
         return wrote or plan.delete_owner
 
+    async def prepare(self, plan: Plan, owner: Stored) -> None:
+        """Create what is harmless before the status is stored. Whatever goes wrong here is met again when it is needed."""
+        for manifest in plan.prepare:
+            try:
+                await self._create(_owned(manifest, owner), owner)
+            except OperatorError as error:
+                _LOG.debug(
+                    "not_prepared kind=%s name=%s error=%r", manifest["kind"], manifest["metadata"]["name"], str(error)
+                )
+
     def forget(self, uid: str) -> None:
         """The owner is gone."""
         self._applied.pop(uid, None)
@@ -53,11 +63,17 @@ class Applier:
         known = self._store.get(kind, metadata["namespace"], metadata["name"])
         if known is not None and _is_ours(known.body(), manifest):
             return False
-        try:
-            self._show(await self._client.create(manifest), owner)
-        except AlreadyExistsError:
-            await self._check_owner(manifest, owner)
+        created = self._applied.setdefault(owner.uid, {})
+        key, digest = (kind, metadata["name"]), _digest(manifest)
+        if kind not in WATCHED_KINDS and created.get(key, "").startswith(digest):
             return False
+        try:
+            reply = await self._client.create(manifest)
+        except AlreadyExistsError:
+            reply = await self._adopt(manifest, owner)
+        self._show(reply, owner)
+        if kind not in WATCHED_KINDS:
+            created[key] = _accepted(digest, reply)
         _LOG.info(
             "object_created kind=%s namespace=%s name=%s owner=%s",
             kind,
@@ -67,8 +83,15 @@ class Applier:
         )
         return True
 
-    async def _check_owner(self, manifest: Manifest, owner: Stored) -> None:
+    async def _adopt(self, manifest: Manifest, owner: Stored) -> Manifest:
         """An object of that name exists: ours from an earlier try, or somebody else's."""
+        live = await self._check_owner(manifest, owner)
+        if manifest["kind"] in WATCHED_KINDS or _contains(live, manifest):
+            return live
+        # Configuration from a try that got no further; since then the spec or a profile has changed.
+        return await self._client.apply(manifest)
+
+    async def _check_owner(self, manifest: Manifest, owner: Stored) -> Manifest:
         metadata = manifest["metadata"]
         live = await self._client.get(resource_of(manifest["kind"]), metadata["namespace"], metadata["name"])
         self._show(live, owner)
@@ -77,12 +100,13 @@ class Applier:
                 Reason.NAME_CONFLICT,
                 f"{manifest['kind']} '{metadata['name']}' exists and belongs to somebody else: delete it or choose another name.",
             )
+        return live
 
     async def _apply(self, manifest: Manifest, owner: Stored) -> bool:
         kind, metadata = manifest["kind"], manifest["metadata"]
         accepted = self._applied.setdefault(owner.uid, {})
         key = (kind, metadata["name"])
-        digest = hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        digest = _digest(manifest)
         if kind in WATCHED_KINDS:
             known = self._store.get(kind, metadata["namespace"], metadata["name"])
             live = known.body() if known is not None else None
@@ -121,11 +145,11 @@ class Applier:
         try:
             live = await self._client.get(resource_of(ref.kind), ref.namespace, ref.name)
         except NotFoundError:
-            self._gone(ref)
+            self._gone(ref, owner)
             return False
         metadata = live["metadata"]
         if metadata["uid"] != ref.uid or controller_uid(metadata) != owner.uid:
-            self._gone(ref)
+            self._gone(ref, owner)
             return False
         self._show(live, owner)
         if metadata.get("deletionTimestamp"):
@@ -140,7 +164,7 @@ class Applier:
         if reply.get("kind") == ref.kind:
             self._show(reply, owner)
         else:
-            self._gone(ref)
+            self._gone(ref, owner)
         _LOG.info("object_deleted kind=%s namespace=%s name=%s owner=%s", ref.kind, ref.namespace, ref.name, owner.name)
         return True
 
@@ -160,9 +184,9 @@ class Applier:
         try:
             live = Stored.of(await self._client.get(resource_of(owner.kind), owner.namespace, owner.name))
         except NotFoundError:
-            self._store.remove(owner.uid, owner.version)
+            self._store.missed(owner, by=owner)
             raise ConflictError(f"{owner.kind} {owner.name} is gone") from None
-        self._store.put(live)
+        self._store.wrote(live, by=owner)
         if live.uid != owner.uid or live.version != owner.version:
             raise ConflictError(f"{owner.kind} {owner.name} changed since it was observed")
 
@@ -171,10 +195,10 @@ class Applier:
         if reply["kind"] in WATCHED_KINDS:
             self._store.wrote(Stored.of(reply), by=owner)
 
-    def _gone(self, ref: ObjectRef) -> None:
+    def _gone(self, ref: ObjectRef, owner: Stored) -> None:
         known = self._store.by_uid(ref.uid)
         if known is not None:
-            self._store.remove(ref.uid, known.version)
+            self._store.missed(known, by=owner)
 
 
 def _owned(manifest: Manifest, owner: Stored) -> Manifest:
@@ -193,6 +217,10 @@ def _owned(manifest: Manifest, owner: Stored) -> Manifest:
             }
         ]
     return {**manifest, "metadata": metadata}
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _accepted(digest: str, live: Manifest) -> str:

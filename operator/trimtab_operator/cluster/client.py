@@ -28,7 +28,7 @@ from trimtab_operator.state import Manifest, ObjectRef
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"
-_PAGE = 250
+_PAGE = 100
 """Objects in one page of a list: small enough not to hold up the event loop."""
 
 

@@ -1,5 +1,6 @@
 """What a reconcile may do with the cluster: observe, apply, report."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,9 +49,18 @@ class Cluster:
             self._rejections.clear(owner.uid)
         return Applied(wrote=wrote)
 
-    async def report(self, outcome: Outcome, owner: Stored) -> bool:
-        """Store the status if it says something new, then post its Events. True: it was written."""
-        return await self._reporter.report(outcome, owner)
+    async def report(self, outcome: Outcome, owner: Stored, *, plan: Plan | None = None) -> bool:
+        """Store the status if it says something new, then post its Events. True: it was written.
+
+        What the plan prepares is written beside it, which takes no time of its own.
+        """
+        if plan is None or not plan.prepare:
+            return await self._reporter.report(outcome, owner)
+        prepared = asyncio.create_task(self._applier.prepare(plan, owner))
+        try:
+            return await self._reporter.report(outcome, owner)
+        finally:
+            await prepared
 
     async def refresh(self, owner: Stored) -> None:
         """Read the object again after a conflict, so that the next pass decides on what is there."""

@@ -43,7 +43,7 @@ class Reporter:
         try:
             stored = Stored.of(await self._client.replace_status(ref, outcome.status))
         except NotFoundError:
-            self._store.remove(owner.uid, owner.version)
+            self._store.missed(owner, by=owner)
             return False
         self._store.wrote(stored, by=owner)
         self._written[owner.uid] = (digest, stored.version)

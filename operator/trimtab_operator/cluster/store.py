@@ -72,6 +72,11 @@ class Store:
         self._forget(old)
         return Change(old, None)
 
+    def missed(self, old: Stored, *, by: Stored) -> None:
+        """Note that an object turned out to be gone, and tell those who wait for such an object."""
+        if change := self.remove(old.uid, old.version):
+            self.on_own_write(change, by)
+
     def sweep(self, kind: str, namespace: str, *, seen: set[str], version: int) -> list[Change]:
         """Remove what a full LIST at `version` did not show. An empty namespace means all."""
         absent = [

@@ -54,7 +54,7 @@ class Versions:
     async def _write(self, stored: Stored, name: str) -> None:
         ref = ObjectRef(names.API_VERSION, stored.kind, stored.namespace, stored.name, stored.uid, str(stored.version))
         change = [{"op": "add", "path": "/status/modelVersion", "value": name}]
-        self._store.put(Stored.of(await self._client.patch(ref, change, subresource="status")))
+        self._store.wrote(Stored.of(await self._client.patch(ref, change, subresource="status")), by=stored)
 
     async def _read(self, stored: Stored) -> Stored:
         known = self._store.by_uid(stored.uid)
@@ -64,5 +64,5 @@ class Versions:
             live = Stored.of(await self._client.get(resource_of(stored.kind), stored.namespace, stored.name))
         except NotFoundError as error:
             raise Refusal(404, f"FineTuneJob '{stored.namespace}/{stored.name}' does not exist") from error
-        self._store.put(live)
+        self._store.wrote(live, by=stored)
         return live

@@ -24,5 +24,5 @@ async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now
         return WROTE
     observed = with_rejection(observed, applied)
     outcome = compute_status(observed, problems, plan, settings=settings, now=now)
-    reported = await cluster.report(outcome, stored)
+    reported = await cluster.report(outcome, stored, plan=plan)
     return finished(applied, reported=reported, after=plan.requeue_after)

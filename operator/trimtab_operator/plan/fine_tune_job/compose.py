@@ -27,6 +27,7 @@ def make_plan(observed: ObservedJob, problems: Sequence[Problem], *, settings: S
     stored = job.status.open_attempt
     waits = (*decision.look_again, _report_due(observed, settings=settings, now=now))
     return Plan(
+        prepare=_configuration(observed, decision, problems, settings=settings),
         create=(
             *_children(observed, decision, problems, settings=settings),
             *_version(observed, decision, settings=settings),
@@ -63,6 +64,25 @@ def _children(
         config_map(observed, config, settings=settings),
         *service,
         trainer_job(observed, config, profile=profile, storage=storage, settings=settings),
+    )
+
+
+def _configuration(
+    observed: ObservedJob, decision: Decision, problems: Sequence[Problem], *, settings: Settings
+) -> tuple[Manifest, ...]:
+    """The ConfigMap of an attempt that is claimed in this pass: it may be there before its number is stored, its Job may not."""
+    course, profile, storage = decision.course, observed.profile_spec, observed.storage_spec
+    if problems or course.stage is not Stage.CLAIMED or profile is None or storage is None:
+        return ()
+    number, stored = course.attempts[-1].number, observed.job.status.open_attempt
+    if stored is not None and stored.number == number:
+        return ()
+    return (
+        config_map(
+            observed,
+            run_config(observed, number, profile=profile, storage=storage, settings=settings),
+            settings=settings,
+        ),
     )
 
 

@@ -57,7 +57,7 @@ def run_config(
         checkpoints=spec.checkpoints,
         output=spec.output,
         store=store(
-            job.status.resolved.storage_name,
+            job.status.resolved.storage_name or (observed.storage.metadata.name if observed.storage else ""),
             storage,
             # The first job that meets a store finds out whether it keeps the promises that checkpoints rest on.
             probe=observed.storage is not None and observed.storage.status.probe is None,
