@@ -44,6 +44,8 @@ _BATCH = 200
 """Watch events taken at once before the loop gets its turn."""
 _RELIST_SECONDS = 2.0
 """Quiet time after a re-list of Kopf until the sweep that finds what was deleted meanwhile."""
+_STUCK_SECONDS = 330.0
+"""A watcher asks for more at least every 240 s."""
 _LOST = 1
 
 
@@ -187,6 +189,7 @@ class Operator:
             await self._serve(core, client, elector, watches, certificate)
             self._spawn(core.events.run())
             self._spawn(certificate.watch())
+            self._spawn(_revive(watches))
             try:
                 return await self._lead(core, elector, watches)
             finally:
@@ -302,3 +305,13 @@ class Operator:
         if not task.cancelled() and task.exception() is not None:
             _LOG.critical("task_failed error=%r", task.exception(), exc_info=task.exception())
             os._exit(_LOST)
+
+
+async def _revive(watches: Watches) -> None:
+    """Start Kopf anew when one of its watchers is stuck, before the liveness probe ends the whole process for it."""
+    while True:
+        await asyncio.sleep(_STUCK_SECONDS / 10)
+        silent = {kind: age for kind, age in watches.activity.ages().items() if age > _STUCK_SECONDS}
+        if silent:
+            _LOG.warning("watches_stuck kinds=%s", ",".join(sorted(silent)))
+            watches.restart()

@@ -235,7 +235,6 @@ def main() -> None:
             plane = stack.enter_context(ControlPlane(controllers=True))
             os.environ["KUBECONFIG"] = str(plane.kubeconfig)
             options.audit_log = plane.audit_log
-            options.control_plane = plane
         install_crds()
         result = asyncio.run(benchmark(dataclasses.replace(connect(), agent="trimtab-benchmark"), options))
     for name, value in table(result):
