@@ -66,7 +66,8 @@ test-unit: setup ## Unit tests, without network: the operator's in .venv, the tr
 
 .PHONY: test-integration
 test-integration: setup up ## Tests against a real API server
-	$(WITH_CLUSTER) $(PYTEST) tests/integration $(ARGS)
+	$(WITH_CLUSTER) $(PYTEST) tests/integration --ignore=tests/integration/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest tests/integration/trimtab_trainer $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: setup up images ## Tests on the whole cluster: real pods, real store
