@@ -19,7 +19,7 @@ _QUIET_SECONDS = 10.0
 """At most one write per object and reason in this time; what comes in between is counted."""
 _REMEMBERED = 4096
 _WAITING = 1000
-_YIELD_SECONDS = 3.0
+_YIELD_SECONDS = 15.0
 """How long an Event lets reconciles go first. In a burst the API server's time belongs to Jobs."""
 
 

@@ -24,7 +24,6 @@ class Timeline:
     sent: dict[str, float] = field(default_factory=dict)
     accepted: dict[str, float] = field(default_factory=dict)
     job_seen: dict[str, float] = field(default_factory=dict)
-    status_seen: dict[str, float] = field(default_factory=dict)
 
     def latencies(self, prefix: str) -> list[float]:
         """Accepted to Job seen, in milliseconds, sorted."""
@@ -78,12 +77,9 @@ async def namespace_of(session: aiohttp.ClientSession, server: str, name: str) -
         assert response.status in (201, 409), await response.text()
 
 
-async def watch(
-    connection: Connection, session: aiohttp.ClientSession, namespace: str, kind: str, timeline: Timeline
-) -> None:
-    """Note when each Job, or each job's status, is first seen; for ever."""
-    resource = resource_of(kind)
-    url = f"{connection.server}{resource.path(namespace)}"
+async def watch(connection: Connection, session: aiohttp.ClientSession, namespace: str, timeline: Timeline) -> None:
+    """Note when each FineTuneJob's Job is first seen; for ever."""
+    url = f"{connection.server}{resource_of('Job').path(namespace)}"
     async with session.get(url, params={"limit": "1"}) as response:
         version = (await response.json())["metadata"]["resourceVersion"]
     while True:
@@ -94,13 +90,9 @@ async def watch(
                 event = orjson.loads(line)
                 metadata = event["object"]["metadata"]
                 version = metadata["resourceVersion"]
-                if event["type"] == "BOOKMARK":
-                    continue
-                if kind == "Job":
+                if event["type"] == "ADDED":
                     owner = next((owner["name"] for owner in metadata.get("ownerReferences") or ()), "")
                     timeline.job_seen.setdefault(owner, now)
-                elif (event["object"].get("status") or {}).get("attempts"):
-                    timeline.status_seen.setdefault(metadata["name"], now)
 
 
 async def create_at(client: Client, manifest: Manifest, at: float, timeline: Timeline) -> None:

@@ -170,10 +170,7 @@ async def benchmark(connection: Connection, options: argparse.Namespace) -> Resu
     async with Client(connection) as client, connection.session() as session:
         await namespace_of(session, connection.server, namespace)
         await prepare(client, namespace, namespace)
-        watches = [
-            asyncio.create_task(watch(connection, session, namespace, kind, timeline))
-            for kind in ("Job", "FineTuneJob")
-        ]
+        watching = asyncio.create_task(watch(connection, session, namespace, timeline))
         with OperatorProcess(log=options.log, module=tuple(options.module.split())) as operator:
             result["start_seconds"] = round(await asyncio.to_thread(operator.wait_ready), 2)
             result["memory_mib_empty"], cpu = operator.memory_mib()[0], operator.cpu_seconds()
@@ -188,8 +185,7 @@ async def benchmark(connection: Connection, options: argparse.Namespace) -> Resu
             result["memory_mib"], result["memory_peak_mib"] = operator.memory_mib()
             say("idle"), result.update(idle=await idle(operator, options.idle))
             say("kill -9 and restart"), result.update(restart=await restart(client, timeline, operator, namespace))
-        for task in watches:
-            task.cancel()
+        watching.cancel()
         if not options.keep:
             async with session.delete(f"{connection.server}/api/v1/namespaces/{namespace}") as response:
                 await response.read()
