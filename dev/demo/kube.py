@@ -13,14 +13,21 @@ from common import StepFailedError
 Manifest = dict[str, Any]
 T = TypeVar("T")
 
+_AWAY = ("connection refused", "was refused", "i/o timeout", "TLS handshake timeout", "http2: ", "EOF")
+_AWAY_SECONDS = 60
+
 
 def kubectl(*arguments: str, stdin: str | None = None) -> str:
-    """Run kubectl; what it printed."""
-    done = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        # Never the input: it may be a Secret.
-        raise StepFailedError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
-    return done.stdout
+    """Run kubectl; what it printed. Waits for an API server that is away for a moment."""
+    deadline = time.monotonic() + _AWAY_SECONDS
+    while True:
+        done = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        if time.monotonic() > deadline or not any(sign in done.stderr for sign in _AWAY):
+            # Never the input: it may be a Secret.
+            raise StepFailedError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip()}")
+        time.sleep(1)
 
 
 def apply(*manifests: Manifest) -> None:
