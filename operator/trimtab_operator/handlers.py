@@ -1,18 +1,9 @@
-"""Kopf's only home. It watches; nothing is decided here.
-
-Kopf runs in a thread with an event loop of its own, because at its end it cancels every task of its loop: the Store, the queue
-and the workers must live through its restarts. An ERROR in a watch stream ends Kopf; it is back within a second.
-"""
+"""Kopf's only home. It watches; nothing is decided here."""
 
 import asyncio
-import contextlib
-import logging
 import random
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import kopf
 
@@ -20,24 +11,11 @@ from trimtab_operator import metrics
 from trimtab_operator.cluster.connection import Connection
 from trimtab_operator.cluster.resources import WATCHED
 from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.intake import Activity, Change, Receiver
 from trimtab_operator.settings import Settings
 
-_LOG = logging.getLogger(__name__)
 _SERVER_TIMEOUT = 240
 """Seconds after which the server ends a watch. A watch that asked for nothing for longer than this is dead."""
-Change = Literal["listed", "changed", "deleted"]
-
-
-class Receiver(Protocol):
-    """Where events go. Called in Kopf's thread."""
-
-    def known(self, uid: str, version: int) -> bool:
-        """Whether the Store has this version or a newer one: most echoes of our own writes."""
-        ...
-
-    def receive(self, change: Change, stored: Stored) -> None:
-        """Take an event."""
-        ...
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -82,110 +60,24 @@ class _Backoffs:
             seconds = min(seconds * 1.6, 15.0)
 
 
-@dataclass(slots=True)
-class Activity:
-    """When each watch last showed a sign of life. Written by Kopf's thread, read by the probes."""
+async def watch(
+    *, connection: Connection, settings: Settings, receiver: Receiver, activity: Activity, stop: asyncio.Event
+) -> None:
+    """Run Kopf until `stop` is set or it fails.
 
-    seen: dict[str, float] = field(default_factory=dict)
-
-    def touch(self, kind: str) -> None:
-        """An event came, or a request for more was sent."""
-        self.seen[kind] = time.monotonic()
-
-    def request(self, method: str, path: str) -> None:
-        """A request of Kopf: a list or a watch proves that its watcher lives."""
-        if method == "GET":
-            collection = path.partition("?")[0].rpartition("/")[2]
-            for resource in WATCHED:
-                if resource.plural == collection:
-                    self.touch(resource.kind)
-
-    def ages(self) -> dict[str, float]:
-        """Seconds since the last sign of life, by kind."""
-        now = time.monotonic()
-        return {kind: now - at for kind, at in list(self.seen.items())}
-
-
-class Watches:
-    """Kopf in its thread, restarted whenever it ends."""
-
-    def __init__(self, connection: Connection, settings: Settings, receiver: Receiver) -> None:
-        self.activity = Activity()
-        self._connection = connection
-        self._settings = settings
-        self._receiver = receiver
-        self._stopping = threading.Event()
-        self._end_run: Callable[[], object] = lambda: None
-        """Ends the present run of Kopf."""
-        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def restart(self) -> None:
-        """End this run of Kopf; the next one lists everything anew."""
-        self._end_run()
-
-    def stop(self, timeout: float = 3.0) -> None:
-        """End for good."""
-        self._stopping.set()
-        self._end_run()
-        self._thread.join(timeout)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            for resource in WATCHED:
-                self.activity.touch(resource.kind)
-            started = time.monotonic()
-            try:
-                asyncio.run(self._operate())
-            except Exception as error:  # noqa: BLE001 - whatever ended Kopf, it must come back
-                _LOG.warning("watches_ended error=%r", f"{type(error).__name__}: {error}"[:500])
-            if self._stopping.is_set():
-                return
-            metrics.WATCH_RESTARTS.inc()
-            # At once after a good run; with a pause where Kopf cannot even start.
-            pause = 0.1 if time.monotonic() - started > 5 else 1.0  # noqa: PLR2004 - seconds
-            _LOG.info("watches_restarting pause_seconds=%.1f", pause)
-            self._stopping.wait(pause)
-
-    async def _operate(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_note)
-        # A threading.Event would do, but Kopf waits for it in a thread that nothing can cancel: its own end would hang there.
-        flag = asyncio.Event()
-        self._end_run = lambda: _call(loop, flag.set)
-        if self._stopping.is_set():
-            return
-        namespaces = self._settings.watch_namespaces
-        await kopf.operator(
-            registry=_registry(self._receiver, self._connection, self.activity),
-            settings=_settings(),
-            # Kopf would ask for the user's name, which a container without a passwd entry does not have. Its type is a
-            # NewType of str that Kopf does not export.
-            identity=self._settings.identity,  # type: ignore[arg-type]
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=flag,
-        )
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Call in another thread's loop, if that still runs."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function)
-
-
-def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Watchers that fail together with the one that ended Kopf: one line is said about all of them."""
-    _LOG.debug("watcher_failed error=%r", context.get("exception") or context.get("message"))
+    `stop` must be an event of this loop: for a threading.Event Kopf waits in a thread that nothing can cancel.
+    """
+    await kopf.operator(
+        registry=_registry(receiver, connection, activity),
+        settings=_settings(),
+        # Kopf would ask for the user's name, which a container without a passwd entry does not have. Its type is a
+        # NewType of str that Kopf does not export.
+        identity=settings.identity,  # type: ignore[arg-type]
+        standalone=True,
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
+        stop_flag=stop,
+    )
 
 
 def _registry(receiver: Receiver, connection: Connection, activity: Activity) -> kopf.OperatorRegistry:
@@ -193,10 +85,9 @@ def _registry(receiver: Receiver, connection: Connection, activity: Activity) ->
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: object) -> kopf.AiohttpSession:
+        activity.session = connection.session(seen=activity.request, connections=0)
         return kopf.AiohttpSession(
-            server=connection.server,
-            default_namespace=connection.namespace,
-            aiohttp_session=connection.session(seen=activity.request, connections=0),
+            server=connection.server, default_namespace=connection.namespace, aiohttp_session=activity.session
         )
 
     async def changed(event: kopf.RawEvent, **_: object) -> None:

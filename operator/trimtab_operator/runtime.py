@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import signal
-from collections import deque
 from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -31,18 +30,17 @@ from trimtab_operator.endpoint.forwarding import Forwarder
 from trimtab_operator.endpoint.server import Endpoint
 from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.errors import OperatorError
-from trimtab_operator.handlers import Change as Watched
-from trimtab_operator.handlers import Watches
+from trimtab_operator.intake import Change as Watched
+from trimtab_operator.intake import Intake
 from trimtab_operator.leader import ApiLeases, Elector
 from trimtab_operator.probes import Probes, Vitals
 from trimtab_operator.reconcile.queue import Priority, Queue
 from trimtab_operator.reconcile.worker import Worker
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Key
+from trimtab_operator.watches import Watches
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 200
-"""Watch events taken at once before the loop gets its turn."""
 _RELIST_SECONDS = 2.0
 """Quiet time after a re-list of Kopf until the sweep that finds what was deleted meanwhile."""
 _STUCK_SECONDS = 330.0
@@ -50,38 +48,6 @@ _STUCK_SECONDS = 330.0
 _COLLECT = (20_000, 20, 50)
 """Thresholds of the garbage collector: a tenth less processor time in a burst, for 3 MiB."""
 _LOST = 1
-
-
-class Intake:
-    """Carries watch events from Kopf's thread to the Store's loop."""
-
-    def __init__(self, core: "Core", loop: asyncio.AbstractEventLoop) -> None:
-        self._core = core
-        self._loop = loop
-        self._events: deque[tuple[Watched, Stored]] = deque()
-        self._scheduled = False
-
-    def known(self, uid: str, version: int) -> bool:
-        """Whether the Store is as new. A look at one dictionary is safe from any thread."""
-        stored = self._core.store.by_uid(uid)
-        return stored is not None and stored.version >= version
-
-    def receive(self, change: Watched, stored: Stored) -> None:
-        """Take an event; called in Kopf's thread."""
-        self._events.append((change, stored))
-        if not self._scheduled:
-            self._scheduled = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._drain)
-
-    def _drain(self) -> None:
-        self._scheduled = False
-        for _ in range(_BATCH):
-            if not self._events:
-                return
-            self._core.watched(*self._events.popleft())
-        self._scheduled = True
-        self._loop.call_soon(self._drain)
 
 
 class Core:
@@ -192,7 +158,7 @@ class Operator:
                 ApiLeases(client, namespace=self._settings.namespace, name=self._settings.lease_name),
                 self._settings.identity,
             )
-            watches = Watches(self._connection, self._settings, Intake(core, loop))
+            watches = Watches(self._connection, self._settings, Intake(core.store, core.watched, loop))
             await self._serve(core, client, elector, watches, certificate)
             self._spawn(core.events.run())
             self._spawn(certificate.watch())
