@@ -340,6 +340,7 @@ def run_job(config: RunConfig, scratch: Path, *, stop: StopSignal | None = None,
     log = scratch / "termination-log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(termination.FILE_VARIABLE, str(log))
+        patch.setattr(program, "leave", lambda _: None)
         code = program.run(attempt)
     return End(code, TerminationMessage.model_validate_json(log.read_bytes()), attempt.reporter.report, attempt)
 

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -71,7 +72,17 @@ def run(attempt: Attempt) -> int:
         message = termination.failure(attempt, error)
     attempt.reporter.close()
     attempt.stop.cancel_deadline()
-    return _leave_message(attempt, message)
+    code = _leave_message(attempt, message)
+    if attempt.world.world_size > 1:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """End without unwinding: threads of a process group would be waited for, whose peers may be gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave_message(attempt: Attempt, message: TerminationMessage) -> int:

@@ -27,7 +27,7 @@ BUCKET_ELEMENTS = 2**24
 
 @contextmanager
 def process_group(world: World, device: torch.device, timeout: timedelta = PEER_TIMEOUT) -> Iterator[None]:
-    """Meet the other processes (env MASTER_ADDR, MASTER_PORT), and part at the end."""
+    """Meet the other processes (env MASTER_ADDR, MASTER_PORT)."""
     if world.world_size == 1:
         yield
         return
@@ -38,10 +38,9 @@ def process_group(world: World, device: torch.device, timeout: timedelta = PEER_
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.world_size, timeout=timeout
         )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # The group is not destroyed: with gloo (torch 2.6) that hangs now and then when the peers leave at the same time. The
+    # process ends soon, and so do its connections.
 
 
 @contextmanager

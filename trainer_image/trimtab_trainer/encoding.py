@@ -209,7 +209,7 @@ class LabelEncoder:
                         f"{place}: the label '{content.label}' is unknown; the labels are: {', '.join(self.labels[:20])}. "
                         "Every label must occur in the training split or in `labels`.",
                     )
-                nothing = np.zeros(len(kept), np.bool_)
+                nothing: NDArray[np.bool_] = np.zeros(len(kept), np.bool_)
                 encoded.append(Encoded(np.asarray(kept, np.int32), nothing, index[content.label], len(ids) > len(kept)))
         return encoded
 

@@ -219,7 +219,9 @@ def report_progress(attempt: Attempt, run: TrainingRun) -> None:
         percent=min(100, 100 * run.step // run.total_steps),
         eta_seconds=None if per_step is None else round(per_step * (run.total_steps - run.step)),
         tokens_per_second=None if run.tokens_per_second is None else round(run.tokens_per_second, 1),
-        loss=newest.get("loss"),
+        loss=None
+        if "loss" not in newest
+        else float(f"{newest['loss']:.5g}"),  # for people; metrics.jsonl has all digits
     )
     attempt.note_progress(
         progress, {name: value for name, value in newest.items() if name not in {"step", "epoch", "tokens"}}
