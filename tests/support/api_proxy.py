@@ -42,6 +42,8 @@ class ApiProxy:
     ) -> None:
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
         asyncio.run_coroutine_threadsafe(self._session.close(), self._loop).result(10)
+        # Connections that were cut need a turn of the loop to close their sockets.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.3), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
