@@ -23,7 +23,7 @@ def follow(job: str, namespace: str, *, seconds: float) -> Manifest:
         if is_true(seen, "Failed") or time.monotonic() > deadline:
             display.end()
             raise StepFailedError(_why(seen, job, namespace))
-        time.sleep(1)
+        time.sleep(3)
 
 
 def _line(job: Manifest) -> str:
