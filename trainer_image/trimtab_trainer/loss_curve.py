@@ -62,10 +62,11 @@ def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[flo
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential mean with a bias correction, so that it starts at the first value."""
+    """Exponential mean over about a twentieth of the run, with a bias correction, so that it starts at the first value."""
+    share = 1 / max(2, len(values) / 20)
     smoothed, mean, weight = [], 0.0, 0.0
     for value in values:
-        mean, weight = 0.9 * mean + 0.1 * value, 0.9 * weight + 0.1
+        mean, weight = (1 - share) * mean + share * value, (1 - share) * weight + share
         smoothed.append(mean / weight)
     return smoothed
 
