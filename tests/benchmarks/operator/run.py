@@ -104,15 +104,19 @@ async def restart(client: Client, timeline: Timeline, operator: OperatorProcess,
 
 
 async def at_rest(operator: OperatorProcess, started: float) -> float:
-    """Seconds from `started` until the operator's queue was empty and stayed so for a second."""
-    empty_since: float | None = None
+    """Seconds from `started` until nothing waited for a worker and nothing was written any more, for two seconds."""
+    quiet_since, writes = None, -1
     while True:
-        if await asyncio.to_thread(operator.settled):
-            empty_since = empty_since or time.monotonic()
-            if time.monotonic() - empty_since > 1:
-                return empty_since - started
-        else:
-            empty_since = None
+        settled, now = (
+            await asyncio.to_thread(operator.settled),
+            sum((await asyncio.to_thread(operator.writes)).values()),
+        )
+        if not settled or now != writes:
+            quiet_since, writes = None, now
+        elif quiet_since is None:
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > 2:
+            return quiet_since - started
         await asyncio.sleep(0.1)
 
 
