@@ -80,7 +80,7 @@ async def fill(client: Client, timeline: Timeline, total: int, namespace: str) -
             for index, name in enumerate(names)
         )
     )
-    await until_seen(timeline, names, within=120)
+    await until_seen(timeline, names, within=60 + total / 20)
 
 
 async def restart(client: Client, timeline: Timeline, operator: OperatorProcess, namespace: str) -> Result:
@@ -180,8 +180,8 @@ async def benchmark(connection: Connection, options: argparse.Namespace) -> Resu
             result["memory_mib_empty"], cpu = operator.memory_mib()[0], operator.cpu_seconds()
             say("steady load"), result.update(steady=await steady(client, timeline, options, namespace))
             say("burst"), result.update(burst=await burst(client, timeline, options, namespace))
-            await at_rest(operator, time.monotonic())
             result["cpu_ms_per_job"] = round(1000 * (operator.cpu_seconds() - cpu) / len(timeline.sent), 1)
+            await at_rest(operator, time.monotonic())
             result["writes_per_job"] = per_job(operator.writes(), len(timeline.sent))
             say(f"filling up to {options.objects} objects")
             await fill(client, timeline, options.objects, namespace)
