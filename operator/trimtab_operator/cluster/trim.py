@@ -1,5 +1,6 @@
 """What is kept of an object, and the terms under which it can be found again."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ _METADATA = (
     "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "labels",
     "annotations", "ownerReferences",
 )  # fmt: skip
+_WORTH_PACKING = 1024
 _JOB_SPEC = ("suspend", "completions", "parallelism", "backoffLimit", "activeDeadlineSeconds")
 _POD_SPEC = ("nodeName", "priorityClassName")
 _POD_STATUS = (
@@ -30,7 +32,7 @@ _POD_STATUS = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One object in the Store. The body is kept as JSON: a tenth of the memory of dictionaries."""
+    """One object in the Store. The body is kept as packed JSON: a fiftieth of the memory of dictionaries."""
 
     kind: str
     namespace: str
@@ -58,14 +60,20 @@ class Stored:
             version=int(metadata["resourceVersion"]),
             owner=controller_uid(metadata),
             terms=tuple(_terms(body)),
-            raw=orjson.dumps(kept),
+            raw=_pack(orjson.dumps(kept)),
             deleting=bool(metadata.get("deletionTimestamp")),
         )
 
     def body(self) -> Manifest:
         """The object as a fresh dictionary, which the caller may change."""
-        value: Manifest = orjson.loads(self.raw)
+        packed = self.raw[:1] != b"{"
+        value: Manifest = orjson.loads(zlib.decompress(self.raw) if packed else self.raw)
         return value
+
+
+def _pack(raw: bytes) -> bytes:
+    """Objects of ours are mostly repetition: a fifth of the memory, for some microseconds."""
+    return zlib.compress(raw, 1) if len(raw) > _WORTH_PACKING else raw
 
 
 def controller_uid(metadata: Manifest) -> str:
