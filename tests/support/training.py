@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trimtab_trainer import __main__ as program
-from trimtab_trainer import finish, prepare, run, termination
+from trimtab_trainer import base_model, finish, prepare, run, termination
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
@@ -165,7 +165,8 @@ class MemoryStorage:
         patch.setattr(run, "CheckpointWriter", lambda *_, **options: MemoryWriter(self, **options))
         patch.setattr(run, "load_latest", self.load_latest)
         patch.setattr(prepare, "fetch_dataset", self.fetch_dataset)
-        patch.setattr(prepare, "fetch_model", self.fetch_model)
+        patch.setattr(base_model, "fetch_model", self.fetch_model)
+        patch.setattr(base_model, "fetch_artifact", self.fetch_artifact)
         patch.setattr(finish, "publish", self.publish)
 
     def open(self, _store: Store) -> "MemoryStorage":
@@ -190,6 +191,11 @@ class MemoryStorage:
 
     def fetch_model(self, source: Any, **_: Any) -> Fetched:
         return Fetched(path=self.local(source.uri))
+
+    def fetch_artifact(self, uri: str, **_: Any) -> Fetched:
+        copy = self.root / "fetched-artifact"
+        shutil.rmtree(copy, ignore_errors=True)
+        return Fetched(path=shutil.copytree(self.local(uri), copy))
 
     def load_latest(self, _store: object, _config: RunConfig) -> tuple[Any, list[RejectedCheckpoint]]:
         if not self.checkpoints:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from peft import PeftModel
 
+from trimtab_trainer.base_model import base_source
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
-from trimtab_trainer.contract.spec import ModelSource
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 
@@ -38,9 +38,9 @@ def check_finite(model: TrainableModel) -> None:
             )
 
 
-def base_model_name(source: ModelSource) -> str:
+def base_model_name(config: RunConfig) -> str:
     """What `adapter_config.json` calls the base model: the hub's name of hub models, else the URI."""
-    return source.uri.removeprefix("hf://")
+    return base_source(config).uri.removeprefix("hf://")
 
 
 def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> None:
@@ -53,8 +53,8 @@ def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> N
     base.config.use_cache = True
     if isinstance(model.module, PeftModel):
         settings = model.module.peft_config["default"]
-        settings.base_model_name_or_path = base_model_name(config.model)
-        settings.revision = config.model.revision or None
+        settings.base_model_name_or_path = base_model_name(config)
+        settings.revision = base_source(config).revision or None
         settings.inference_mode = True
         # "auto" would ask the hub whether the vocabulary grew.
         model.module.save_pretrained(directory, save_embedding_layers=False)
@@ -68,10 +68,10 @@ def model_card(
 ) -> str:
     """README.md in Hugging Face's model card format."""
     is_adapter = export_format(config) == "peftAdapter"
-    tags = ["trimtab", f"base_model:{'adapter' if is_adapter else 'finetune'}:{base_model_name(config.model)}"]
+    tags = ["trimtab", f"base_model:{'adapter' if is_adapter else 'finetune'}:{base_model_name(config)}"]
     is_classifier = config.task.sequence_classification is not None
     front = {
-        "base_model": base_model_name(config.model),
+        "base_model": base_model_name(config),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-classification" if is_classifier else "text-generation",
         "tags": [*tags, "lora"] if is_adapter else tags,
@@ -104,7 +104,7 @@ def loading_code(config: RunConfig) -> str:
     if export_format(config) == "safetensors":
         return f'from transformers import AutoTokenizer, {auto}\n\nmodel = {auto}.from_pretrained("MODEL_DIRECTORY")\ntokenizer = AutoTokenizer.from_pretrained("MODEL_DIRECTORY")'
     labels = ", num_labels=len(LABELS)" if config.task.sequence_classification is not None else ""
-    name = base_model_name(config.model) if config.model.uri.startswith("hf://") else "BASE_MODEL_DIRECTORY"
+    name = base_model_name(config) if base_source(config).uri.startswith("hf://") else "BASE_MODEL_DIRECTORY"
     return (
         f"from peft import PeftModel\nfrom transformers import AutoTokenizer, {auto}\n\n"
         f'base = {auto}.from_pretrained("{name}"{labels})\n'

@@ -113,8 +113,16 @@ def _from_pretrained(loader: Any, directory: Path, **extra: Any) -> tuple[Any, d
         return loader.from_pretrained(directory, attn_implementation="eager", **fixed, **extra)
 
 
-def apply_method(config: RunConfig, model: Any, new_parameters: Sequence[str]) -> Any:
-    """Freeze and wrap, so that exactly the method's parameters require gradients."""
+def apply_method(config: RunConfig, model: Any, new_parameters: Sequence[str], *, adapter: Path | None = None) -> Any:
+    """Freeze and wrap, so that exactly the method's parameters require gradients.
+
+    An earlier version's `adapter` is trained on by LoRA; the other methods fold it into the weights first.
+    """
+    if adapter is not None:
+        if config.method.lora is not None:
+            return continue_lora(model, config.method.lora, adapter)
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        new_parameters = ()
     if config.method.lora is not None:
         return add_lora(model, config.method.lora, seed=config.training.seed, new_parameters=new_parameters)
     if config.method.head_only is not None:
@@ -148,6 +156,27 @@ def add_lora(model: Any, lora: Lora, *, seed: int, new_parameters: Sequence[str]
         raise TrainerError(
             TrainerReason.CONFIG_INVALID, f"`method.lora` cannot be applied to this model: {error}"
         ) from error
+
+
+def continue_lora(model: Any, lora: Lora, adapter: Path) -> PeftModel:
+    """Train an earlier version's adapter on, so that it still is one adapter on the same base model.
+
+    Raises:
+        TrainerError: ConfigInvalid where the job asks for another shape than the adapter has.
+    """
+    module = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    has = module.peft_config["default"]
+    if (has.r, has.lora_alpha) != (lora.r, lora.alpha):
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID,
+            f"`method.lora` must be that of the version it goes on from: r {has.r} and alpha {has.lora_alpha:g}; "
+            f"got {lora.r} and {lora.alpha:g}. To change them, start from the base model.",
+        )
+    has.lora_dropout = lora.dropout
+    for layer in module.modules():
+        if hasattr(layer, "lora_dropout") and isinstance(layer.lora_dropout, nn.ModuleDict):
+            layer.lora_dropout["default"] = nn.Dropout(lora.dropout) if lora.dropout else nn.Identity()
+    return module
 
 
 def head_parameters(model: Any, new_parameters: Sequence[str]) -> list[nn.Parameter]:

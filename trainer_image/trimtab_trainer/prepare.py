@@ -10,6 +10,7 @@ import torch
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.base_model import BaseModel, fetch_base_model
 from trimtab_trainer.batches import BatchPlan, pack, total_steps
 from trimtab_trainer.classification import SequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -19,7 +20,7 @@ from trimtab_trainer.data import SPLITS, RawData, Split, encode_split, labels_of
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.encoding import LabelEncoder, TextEncoder
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.fetch import fetch_dataset, fetch_model
+from trimtab_trainer.fetch import fetch_dataset
 from trimtab_trainer.hardware import choose_precision, has_bfloat16_units
 from trimtab_trainer.language_modeling import choose_layout
 from trimtab_trainer.memory import MemoryEstimate, choose_micro_batch_size
@@ -64,24 +65,24 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         attempt.warn(warning)
     attempt.reporter.update(datasets=list(raw.datasets))
     with attempt.timed("fetching the model"):
-        directory, digest = _fetch_model(attempt, store, device)
-        facts = read_model_facts(directory)
+        base = _fetch_model(attempt, store, device)
+        facts = read_model_facts(base.directory)
         check_target_modules(config, facts)
-    attempt.reporter.update(urgent=True, model_digest=digest)
+    attempt.reporter.update(urgent=True, model_digest=base.digest)
     dtype = _agreed_precision(attempt, device, precision)
     size, memory = _micro_batch_size(attempt, facts, device, dtype)
     with attempt.timed("tokenising"):
-        tokenizer = load_tokenizer(directory)
-        encoder = _make_encoder(config, directory, tokenizer, labels)
+        tokenizer = load_tokenizer(base.adapter or base.directory)
+        encoder = _make_encoder(config, base.directory, tokenizer, labels)
         splits = encode_splits(attempt, raw, encoder)
     with attempt.timed("loading the model"):
-        loaded, new = load_model(config, directory, tokenizer=tokenizer, labels=labels)
-        module = apply_method(config, loaded, new)
+        loaded, new = load_model(config, base.directory, tokenizer=tokenizer, labels=labels)
+        module = apply_method(config, loaded, new, adapter=base.adapter)
         model = prepare(module, tokenizer=tokenizer, device=device, precision=dtype, labels=labels)
         task = _make_task(attempt, model, splits["train"])
     plan = make_plan(config, splits["train"])
     steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
-    return Prepared(splits, list(raw.datasets), digest, facts, model, task, encoder, plan, steps, size, memory)
+    return Prepared(splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, steps, size, memory)
 
 
 def make_plan(config: RunConfig, train: Split) -> BatchPlan:
@@ -159,15 +160,13 @@ def _field_of(source: DataSource, data: Data) -> str:
     return next(f"data.{split}[{number}].uri" for split, number, known in named if known is source)
 
 
-def _fetch_model(attempt: Attempt, store: ObjectStore, device: torch.device) -> tuple[Path, str]:
-    config = attempt.config
-    pin = config.pins.model or config.model.digest
+def _fetch_model(attempt: Attempt, store: ObjectStore, device: torch.device) -> BaseModel:
     _wait_for_turn(attempt, device)
-    fetched = fetch_model(
-        config.model, store=store, directory=attempt.scratch / f"model-{attempt.world.local_rank}", pin=pin
+    found = fetch_base_model(
+        attempt.config, store=store, directory=attempt.scratch / f"model-{attempt.world.local_rank}"
     )
-    _same_everywhere(fetched.digest, config.model.uri, device)
-    return fetched.path, fetched.digest
+    _same_everywhere(found.digest, attempt.config.model.uri, device)
+    return found
 
 
 def _wait_for_turn(attempt: Attempt, device: torch.device) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from trimtab_trainer.base_model import base_source
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import (
     BaseModelRef,
@@ -182,7 +183,7 @@ class _Place:
 
     def _describe(self, files: Sequence[FileEntry], origin: ModelOrigin) -> ModelManifest:
         config, parent = self._config, self._config.model_version
-        base_uri = parent.base_model.uri if parent and origin.format == "peftAdapter" else config.model.uri
+        base_uri = base_source(config).uri if origin.format == "peftAdapter" else config.model.uri
         return ModelManifest(
             model_name=config.output.model_name,
             version=self._reply.version,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from tests.support.training import CountedStop, Killed, MemoryStorage, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
@@ -153,7 +153,7 @@ def test_a_published_classifier_adapter_has_its_head(storage: MemoryStorage, tmp
     run_job(make_job(**LABELLED, method={"lora": {"r": 2}}), tmp_path / "run")
     path = storage.published["path"]
     assert any("classifier" in name for name in load_file(path / "adapter_model.safetensors"))
-    assert json.loads((path / "labels.json").read_text()) == ["no", "yes"]
+    assert json.loads((path / "labels.json").read_text()) == {"labels": ["no", "yes"]}
     assert storage.published["metrics"]["test_accuracy"] >= 0.5
 
 
@@ -193,3 +193,65 @@ def test_the_report_shows_what_a_reader_asks(storage: MemoryStorage, tmp_path: P
         assert words in text
     assert storage.objects["loss.png"].startswith(b"\x89PNG")
     assert json.loads(storage.objects["report.json"])["publishedStep"] == storage.published["step"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "start"),
+    [
+        pytest.param({"lora": {"r": 4}}, {"lora": {"r": 4}}, "peftAdapter", id="an adapter is trained on"),
+        pytest.param(
+            {"lora": {"r": 4}}, {"full": {}}, "peftAdapter", id="an adapter is folded in and all weights move"
+        ),
+        pytest.param({"full": {}}, {"lora": {"r": 2}}, "safetensors", id="an adapter on a whole model"),
+    ],
+)
+def test_training_goes_on_from_a_published_version(
+    first: Any, second: Any, start: str, storage: MemoryStorage, tmp_path: Path
+) -> None:
+    ended = run_job(make_job(method=first), tmp_path / "first")
+    before = storage.published["metrics"]["test_loss"]
+    assert (ended.code, storage.published["format"]) == (0, start)
+    publish_as_version(storage, tmp_path)
+    reset(storage)
+    config = make_job(model={"uri": "modelversion://tone-v1"}, model_version=version(start), method=second)
+    again = run_job(config, tmp_path / "second")
+    assert again.code == 0, again.message.message
+    assert storage.published["metrics"]["baseline_test_loss"] == pytest.approx(before, rel=1e-4)
+
+
+def publish_as_version(storage: MemoryStorage, root: Path) -> None:
+    (root / "versions").mkdir()
+    storage.published["path"].rename(root / "versions" / "1")
+
+
+def version(kind: str) -> dict[str, Any]:
+    base = {"uri": "s3://models/llama"}
+    return {
+        "name": "tone-v1",
+        "artifactUri": "s3://versions/1",
+        "manifestSha256": "",
+        "format": kind,
+        "baseModel": base,
+    }
+
+
+def test_an_adapter_of_another_rank_cannot_be_trained_on(storage: MemoryStorage, tmp_path: Path) -> None:
+    run_job(make_job(), tmp_path / "first")
+    publish_as_version(storage, tmp_path)
+    reset(storage)
+    config = make_job(
+        model={"uri": "modelversion://tone-v1"}, model_version=version("peftAdapter"), method={"lora": {"r": 8}}
+    )
+    ended = run_job(config, tmp_path / "second")
+    assert (ended.code, "r 4 and alpha 32; got 8" in ended.message.message) == (ExitCode.CONFIG_INVALID, True)
+
+
+def test_a_run_that_diverges_stops_at_once_and_publishes_nothing(
+    storage: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab_trainer.train.learning_rate", lambda step, **_: 1e38 if step == 3 else 1e-3)
+    ended = run_job(make_job(method={"full": {}}), tmp_path / "run")
+    assert ended.code == ExitCode.LOSS_DIVERGED
+    assert ended.message.step < 6
+    assert storage.published == {}
+    assert all(torch.isfinite(tensor).all() for tensor in load(storage.checkpoints[2][1]).values())
