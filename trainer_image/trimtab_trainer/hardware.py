@@ -34,6 +34,9 @@ def choose_device(distribution: Distribution, *, local_rank: int) -> torch.devic
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products. `auto` measures on CPUs: with AMX bfloat16 is several times faster, without it slower.
 
+    Under bfloat16 a frozen layer's output is rounded before a small adapter's part is added, which swallows tiny updates:
+    the first steps of a LoRA gain less, the end is the same (SmolLM2, 40 steps: 0.89 and 0.90 exact match).
+
     Raises:
         TrainerError: ConfigInvalid for bfloat16 on an accelerator without it.
     """
