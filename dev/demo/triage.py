@@ -39,7 +39,7 @@ DESKS = {
     "Privacy": Source("Privacy-Policy/test.jsonl"),
 }
 INSTRUCTION = "Send the question to one desk: " + ", ".join(DESKS) + ". Reply with JSON."
-SPLITS = {"train": 64, "validation": 6, "test": 20}
+SPLITS = {"train": 48, "validation": 6, "test": 20}
 """Examples of each desk in each split."""
 _CHARACTERS = range(15, 121)
 _SAME_WORDS = 0.5

@@ -15,7 +15,7 @@ from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
 
 QUESTIONS = 5
-MAXIMUM_ANSWER_TOKENS = 64
+MAXIMUM_ANSWER_TOKENS = 32
 
 
 @dataclass(frozen=True)
