@@ -71,6 +71,8 @@ class Activity:
     """When each watch last showed a sign of life. Written by Kopf's thread, read by the probes."""
 
     seen: dict[str, float] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    """Kinds that this run of Kopf has listed or watched."""
     session: aiohttp.ClientSession | None = None
     """The session that Kopf uses. Kopf closes it when it ends."""
 
@@ -81,6 +83,7 @@ class Activity:
     def begin(self) -> None:
         """All watches begin anew."""
         self.session = None
+        self.asked.clear()
         for resource in WATCHED:
             self.touch(resource.kind)
 
@@ -90,7 +93,12 @@ class Activity:
             collection = path.partition("?")[0].rpartition("/")[2]
             for resource in WATCHED:
                 if resource.plural == collection:
+                    self.asked.add(resource.kind)
                     self.touch(resource.kind)
+
+    def overlooked(self) -> list[str]:
+        """Kinds that nobody has asked for."""
+        return [resource.kind for resource in WATCHED if resource.kind not in self.asked]
 
     def ages(self) -> dict[str, float]:
         """Seconds since the last sign of life, by kind."""

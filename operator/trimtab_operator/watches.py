@@ -23,12 +23,17 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 0.3
 """What Kopf gets to end by itself, and its tasks to hear that they are cancelled."""
+_SERVES_SECONDS = 15.0
+"""Time in which a run of Kopf must have asked for every kind. It looks up what exists once, and an API server that has just
+started does not know our kinds yet: Kopf would leave them out for good."""
 _STARTS_SECONDS = 5.0
 """A run shorter than this could not even start."""
+_PAUSES = (0.1, 1.0)
+"""Seconds before the next run, after a run that started and after one that did not."""
 
 
 class EndedError(Exception):
-    """Kopf closed its session: it is ending, whether or not it comes to the end."""
+    """Kopf is of no more use: it closed its session, or overlooked a kind."""
 
 
 class Watches:
@@ -78,7 +83,7 @@ class Watches:
             if self._stopping.is_set():
                 return
             metrics.WATCH_RESTARTS.inc()
-            pause = 0.1 if time.monotonic() - started > _STARTS_SECONDS else 1.0
+            pause = _PAUSES[time.monotonic() - started < _STARTS_SECONDS]
             _LOG.info("watches_restarting pause_seconds=%.1f", pause)
             self._stopping.wait(pause)
 
@@ -96,8 +101,13 @@ class Watches:
                 stop=stop,
             )
         )
+        due: float | None = time.monotonic() + _SERVES_SECONDS
         while not (kopf.done() or stop.is_set() or self._session_closed()):
             await asyncio.wait({kopf}, timeout=_LOOK_SECONDS)
+            if due is not None and time.monotonic() > due:
+                due = None
+                if overlooked := self.activity.overlooked():
+                    raise EndedError(f"nobody watches {', '.join(overlooked)}")
         await asyncio.wait({kopf}, timeout=_GRACE_SECONDS)
         if kopf.done():
             kopf.result()
