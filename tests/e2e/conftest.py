@@ -34,12 +34,13 @@ def bucket(platform: None) -> Bucket:
 
 
 @pytest.fixture
-def namespace(platform: None, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace that enforces Pod Security `restricted`, with the store's Secret; gone afterwards."""
     name = "e2e-" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")[:40].strip(
         "-"
     )
     kube.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true", timeout=300)
+    bucket.clear(f"{os.environ.get('TRIMTAB_PREFIX', '')}/{name}/".lstrip("/"))
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, secret(name))
     failed_before = request.session.testsfailed

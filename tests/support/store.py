@@ -25,6 +25,11 @@ class Bucket:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def clear(self, prefix: str) -> None:
+        """Delete everything below a prefix: a namespace of an earlier run left its models there, and their numbers are taken."""
+        for key in self.keys(prefix):
+            self.client.delete_object(Bucket=self.name, Key=key)
+
     def read(self, key: str) -> bytes:
         """One object's bytes."""
         body: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
