@@ -93,9 +93,7 @@ def publish_model(
     card = model_card(config, metrics=metrics, datasets=prepared.datasets, base_digest=prepared.model_digest)
     (directory / "README.md").write_text(card, "utf-8")
     if prepared.model.labels:
-        (directory / "labels.json").write_text(
-            json.dumps({"labels": prepared.model.labels}, ensure_ascii=False), "utf-8"
-        )
+        (directory / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
     origin = ModelOrigin(
         base_model_digest=prepared.model_digest,
         datasets=prepared.datasets,

@@ -153,7 +153,7 @@ def test_a_published_classifier_adapter_has_its_head(storage: MemoryStorage, tmp
     run_job(make_job(**LABELLED, method={"lora": {"r": 2}}), tmp_path / "run")
     path = storage.published["path"]
     assert any("classifier" in name for name in load_file(path / "adapter_model.safetensors"))
-    assert json.loads((path / "labels.json").read_text()) == {"labels": ["no", "yes"]}
+    assert json.loads((path / "labels.json").read_text()) == ["no", "yes"]
     assert storage.published["metrics"]["test_accuracy"] >= 0.5
 
 
