@@ -76,7 +76,7 @@ class Watches:
             loop.set_exception_handler(_note)
             try:
                 loop.run_until_complete(self._operate(loop))
-            except Exception as error:  # noqa: BLE001 - whatever ended Kopf, it must come back
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ended Kopf, it must come back
                 _LOG.warning("watches_ended error=%r", f"{type(error).__name__}: {error}"[:500])
             finally:
                 _abandon(loop)
@@ -124,7 +124,9 @@ def _abandon(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_GRACE_SECONDS))
+        # Kopf, being cancelled, cancels whatever else runs in its loop: this wait too.
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_GRACE_SECONDS))
     loop.close()
 
 

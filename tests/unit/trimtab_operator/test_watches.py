@@ -42,6 +42,17 @@ async def hangs_at_its_end(activity: Activity, _stop: asyncio.Event) -> None:
             continue
 
 
+async def takes_the_others_along(activity: Activity, stop: asyncio.Event) -> None:
+    """As Kopf does when it is cancelled."""
+    try:
+        await overlooks_a_kind(activity, stop)
+    finally:
+        for _ in range(20):
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0)
+
+
 async def overlooks_a_kind(activity: Activity, stop: asyncio.Event) -> None:
     activity.request("GET", WATCHED[0].path())
     await stop.wait()
@@ -84,6 +95,7 @@ def started(monkeypatch: pytest.MonkeyPatch, *runs: Run) -> tuple[Watches, Runs]
         pytest.param([fails, fails, fails], id="again and again"),
         pytest.param([hangs_at_its_end], id="its end hangs"),
         pytest.param([overlooks_a_kind], id="the API server did not know a kind yet"),
+        pytest.param([takes_the_others_along], id="it cancels what is not its own"),
         pytest.param([overlooks_a_kind, hangs_at_its_end, fails], id="everything at once"),
     ],
 )
