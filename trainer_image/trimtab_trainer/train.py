@@ -43,8 +43,7 @@ class TrainingRun:
     state: RunState
     save: Callable[[], None]
     """Hand the state to the checkpoint writer; only the main process does."""
-    stop: Callable[[], bool]
-    """SIGTERM has come."""
+    stop: Callable[[], bool]  # SIGTERM has come
     report: Callable[["TrainingRun"], None]
     """Tell the operator how far the run is."""
     world: World = field(default_factory=World)
@@ -53,9 +52,8 @@ class TrainingRun:
     saved_at: float = field(default_factory=time.monotonic)
     tokens_per_second: float | None = None
     stepping_seconds: float = 0.0
-    """Spent in steps by this attempt."""
     stepped: int = 0
-    """Steps done by this attempt."""
+    """Steps of this attempt, and the time they took."""
 
     @property
     def step(self) -> int:
@@ -298,5 +296,5 @@ def save_checkpoint(run: TrainingRun) -> None:
 
 def last_losses(run: TrainingRun) -> str:
     """For messages: `loss was 2.1, 2.3, 9.7`."""
-    losses = [line["loss"] for line in run.state.loop.history if "loss" in line][-3:]
-    return f"the losses before were {', '.join(f'{loss:.4g}' for loss in losses)}" if losses else "at the very start"
+    losses = [f"{line['loss']:.4g}" for line in run.state.loop.history if "loss" in line][-3:]
+    return f"the losses before were {', '.join(losses)}" if losses else "at the very start"
