@@ -23,6 +23,22 @@ CONFIG_HASH_ANNOTATION = f"{GROUP}/config-sha256"
 SERVER_CONFIG_ANNOTATION = f"{GROUP}/server-config"
 """On a server's pods: their ServerConfig, which the pod reads as a file."""
 
+IMAGE_PULL_FAILURES = frozenset({
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
+    "SignatureValidationFailed",
+})  # fmt: skip
+"""Reasons of a waiting container whose image the kubelet cannot get."""
+CONTAINER_CREATE_FAILURES = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "PreStartHookError",
+        "PostStartHookError",
+    }
+)
+"""Reasons of a waiting container that the kubelet cannot make."""
+
 MAX_NAME = 63
 
 

@@ -42,7 +42,6 @@ class Probes:
 
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
-        self._ticked_at = time.monotonic()
         self._lag = 0.0
 
     def problems(self) -> list[str]:

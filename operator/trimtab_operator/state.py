@@ -130,7 +130,6 @@ class ObservedRollout:
     profile: TrainingProfile | None
     storage: StorageProfile | None
     deployment: Manifest | None
-    config_map: Manifest | None
     service: Manifest | None
     pods: tuple[Manifest, ...]
     rejected: RejectedWrite | None = None

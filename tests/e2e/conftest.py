@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import kube
-from tests.support.jobs import secret
+from tests.support.jobs import fresh_namespace
 from tests.support.store import Bucket
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +39,8 @@ def namespace(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[str]:
     name = "e2e-" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")[:40].strip(
         "-"
     )
-    kube.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true", timeout=300)
-    bucket.clear(f"{os.environ.get('TRIMTAB_PREFIX', '')}/{name}/".lstrip("/"))
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, secret(name))
     failed_before = request.session.testsfailed
-    yield name
-    if request.session.testsfailed > failed_before:
-        print(kube.story(name))
-    kube.kubectl("delete", "namespace", name, "--wait=false")
+    with fresh_namespace(name, bucket):
+        yield name
+        if request.session.testsfailed > failed_before:
+            print(kube.story(name))

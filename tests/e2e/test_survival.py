@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.support import kube
-from tests.support.jobs import fine_tune_job, secret, wait_for_state, wait_for_step
+from tests.support.jobs import fine_tune_job, fresh_namespace, wait_for_state, wait_for_step
 from tests.support.store import Bucket
 
 pytestmark = pytest.mark.e2e
@@ -16,12 +16,8 @@ LONG = {"training": {"maxSteps": 240}, "checkpoints": {"everySteps": 20}}
 
 def losses(bucket: Bucket, job: kube.Manifest) -> dict[int, float]:
     """Training loss by step, from the run's metrics file."""
-    uid, meta = job["metadata"]["uid"], job["metadata"]
-    key = next(
-        key
-        for key in bucket.keys("")
-        if key.endswith(f"{meta['namespace']}/{meta['name']}/{uid}/reports/metrics.jsonl")
-    )
+    meta = job["metadata"]
+    key = bucket.below(meta["namespace"], meta["name"], meta["uid"], "reports", "metrics.jsonl")
     lines = [line for line in bucket.lines(key) if "loss" in line]
     steps = [line["step"] for line in lines]
     assert steps == sorted(set(steps)), "a resumed run must neither repeat nor skip a step in its metrics"
@@ -29,15 +25,11 @@ def losses(bucket: Bucket, job: kube.Manifest) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(platform: None, bucket: Bucket) -> dict[int, float]:
+def undisturbed(bucket: Bucket) -> dict[int, float]:
     """The losses of the same job when nothing happens."""
-    namespace = "e2e-undisturbed"
-    kube.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true", timeout=300)
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, secret(namespace))
-    kube.apply(fine_tune_job(namespace, "calm", **LONG))
-    found = losses(bucket, wait_for_state(namespace, "calm", "Complete", timeout=400))
-    kube.kubectl("delete", "namespace", namespace, "--wait=false")
-    return found
+    with fresh_namespace("e2e-undisturbed", bucket) as namespace:
+        kube.apply(fine_tune_job(namespace, "calm", **LONG))
+        return losses(bucket, wait_for_state(namespace, "calm", "Complete", timeout=400))
 
 
 def delete_the_pod(namespace: str, name: str) -> None:
@@ -116,8 +108,9 @@ def test_a_flipped_byte_is_noticed_and_the_older_checkpoint_used(
     patch(namespace, "flipped", suspend=True)
     job = wait_for_state(namespace, "flipped", "Suspended")
     newest = job["status"]["lastCheckpoint"]
-    folder = f"{job['metadata']['uid']}/a{newest['attempt']}/s{newest['step']}/"
-    bucket.flip_a_byte(next(key for key in bucket.keys("") if folder in key and key.endswith(".safetensors")))
+    attempt, step = f"a{newest['attempt']}", f"s{newest['step']}"
+    folder = bucket.below(namespace, "flipped", job["metadata"]["uid"], attempt, step, "")
+    bucket.flip_a_byte(next(key for key in bucket.keys(folder) if key.endswith(".safetensors")))
     patch(namespace, "flipped", suspend=False)
     job = wait_for_state(namespace, "flipped", "Complete", timeout=400)
     rejected = job["status"]["rejectedCheckpoints"]

@@ -1,11 +1,14 @@
 """Manifests for tests against a real cluster: a tiny real job that a test changes where it matters."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 from tests.support import kube
 from tests.support.kube import Manifest
+from tests.support.store import Bucket
 
 MODEL = "s3://trimtab/assets/models/tiny-llama"
 DATA = "s3://trimtab/assets/data/triage"
@@ -22,6 +25,19 @@ def secret(namespace: str, *, name: str = "trimtab-store", key: str | None = Non
             "AWS_SECRET_ACCESS_KEY": key or os.environ["AWS_SECRET_ACCESS_KEY"],
         },
     }
+
+
+@contextmanager
+def fresh_namespace(name: str, bucket: Bucket) -> Iterator[str]:
+    """A namespace that enforces Pod Security `restricted`, with the store's Secret and an empty place in it; gone afterwards."""
+    kube.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true", timeout=300)
+    bucket.clear(bucket.below(name, ""))
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, secret(name))
+    try:
+        yield name
+    finally:
+        kube.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def fine_tune_job(namespace: str, name: str = "tiny", **spec: Any) -> Manifest:

@@ -63,7 +63,6 @@ def observed(**parts: Any) -> ObservedRollout:
         "profile": make_profile(),
         "storage": make_storage(),
         "deployment": None,
-        "config_map": None,
         "service": None,
         "pods": (),
     }

@@ -20,6 +20,11 @@ class Bucket:
             config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
         )
 
+    def below(self, *parts: str) -> str:
+        """The key of something that the runs write: `make env`'s prefix, then the parts."""
+        prefix = os.environ.get("TRIMTAB_PREFIX", "")
+        return "/".join((prefix, *parts) if prefix else parts)
+
     def keys(self, prefix: str) -> list[str]:
         """All keys below a prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)

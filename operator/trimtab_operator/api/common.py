@@ -42,17 +42,6 @@ class Resource(NamedTuple):
     """CEL rules over the whole object and their messages; `self.metadata.name` is visible there."""
 
 
-class OwnerReference(Document):
-    """Who owns an object."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-    controller: bool = False
-    block_owner_deletion: bool = False
-
-
 class Metadata(Document):
     """The part of ObjectMeta that Trimtab reads."""
 
@@ -64,8 +53,6 @@ class Metadata(Document):
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    owner_references: list[OwnerReference] = Field(default_factory=list)
 
 
 class ApiObject(Document):

@@ -81,7 +81,6 @@ class Observer:
             profile=self._profile(TrainingProfile, profile),
             storage=self._named(StorageProfile, "", wanted.spec.storage) if wanted else None,
             deployment=deployment.body() if deployment else None,
-            config_map=None,
             service=service.body() if service else None,
             pods=self._server_pods(stored, deployment),
             rejected=self._rejections.of(stored),

@@ -88,4 +88,3 @@ class Reason(StrEnum):
     NOT_PROBED = "NotProbed"
     CONFORMANT = "Conformant"
     NOT_CONFORMANT = "NotConformant"
-    MANAGED_ELSEWHERE = "ManagedElsewhere"

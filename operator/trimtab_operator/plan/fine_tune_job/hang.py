@@ -3,25 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from trimtab_operator import names
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.plan.fine_tune_job.observation import TrainerJob, TrainerPod
 from trimtab_operator.state import Problem
 
 PATIENCE = timedelta(seconds=60)
 """A Job normally has its pods, and a pod its volumes and network, within a few seconds."""
-_IMAGE = frozenset({
-    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
-    "SignatureValidationFailed",
-})  # fmt: skip
-_CREATE = frozenset(
-    {
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-        "PreStartHookError",
-        "PostStartHookError",
-    }
-)
 
 
 def find_hang(job: TrainerJob, pods: Sequence[TrainerPod], *, now: datetime) -> Problem | None:
@@ -62,14 +50,14 @@ def _pod_hang(pod: TrainerPod, *, now: datetime) -> Problem | None:
             who="platform",
         )
     reason, message = pod.waiting or ("", "")
-    if reason in _IMAGE:
+    if reason in names.IMAGE_PULL_FAILURES:
         return Problem(
             Reason.IMAGE_PULL_FAILED,
             f"Pod {pod.name} cannot pull its image ({reason}): {message} Mend the image or imagePullSecrets of the "
             "TrainingProfile, or the registry; the kubelet tries again by itself.",
             who="platform",
         )
-    if reason in _CREATE:
+    if reason in names.CONTAINER_CREATE_FAILURES:
         return Problem(
             Reason.CONTAINER_CREATE_FAILED,
             f"Pod {pod.name} cannot make its container ({reason}): {message} `kubectl describe pod {pod.name}` shows more.",

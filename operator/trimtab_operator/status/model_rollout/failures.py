@@ -2,23 +2,11 @@
 
 from dataclasses import dataclass
 
+from trimtab_operator import names
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.status.model_rollout.servers import Ended, ServerPod, Servers
 from trimtab_trainer.contract.exit_codes import EXIT_CODE_OF, USER_MUST_ACT, TrainerReason
 
-_IMAGE = frozenset({
-    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
-    "SignatureValidationFailed",
-})  # fmt: skip
-_CREATE = frozenset(
-    {
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-        "PreStartHookError",
-        "PostStartHookError",
-    }
-)
 _KILLED = 137
 _PATIENT_RESTARTS = 2
 """A server that fell over this often does not get up by itself."""
@@ -60,14 +48,14 @@ def _pod_failure(pod: ServerPod) -> Failure | None:
             is_final=False,
         )
     reason, message = pod.waiting
-    if reason in _IMAGE:
+    if reason in names.IMAGE_PULL_FAILURES:
         return Failure(
             Reason.IMAGE_PULL_FAILED,
             f"Pod {pod.name} cannot pull its image ({reason}): {message} Mend serverImage or imagePullSecrets of the "
             "TrainingProfile, or the registry; the kubelet tries again by itself.",
             is_final=reason != "ErrImagePull",
         )
-    if reason in _CREATE:
+    if reason in names.CONTAINER_CREATE_FAILURES:
         return Failure(
             Reason.CONTAINER_CREATE_FAILED,
             f"Pod {pod.name} cannot start its container ({reason}): {message}",
