@@ -33,8 +33,8 @@ from safetensors.torch import save_file
 from tests.support.object_store import make_run_config, make_store, write_credentials
 from tests.support.versitygw import find_versitygw, versitygw
 
-from trimtab_trainer.checkpoint import CheckpointWriter
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.checkpoint.writer import CheckpointWriter
+from trimtab_trainer.store.object_store import ObjectStore
 
 LAYERS, RANK, WIDTH, WIDE = 30, 16, 576, 1536
 LINEAR_LAYERS = [(WIDTH, WIDTH)] * 4 + [(WIDTH, WIDE)] * 2 + [(WIDE, WIDTH)]

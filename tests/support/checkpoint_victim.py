@@ -13,9 +13,10 @@ limit_threads()
 import torch  # noqa: E402 - after the threads are limited
 from tests.support.object_store import make_run_config, make_store  # noqa: E402
 
-from trimtab_trainer.checkpoint import CheckpointWriter, load_latest  # noqa: E402
+from trimtab_trainer.checkpoint.reader import load_latest  # noqa: E402
+from trimtab_trainer.checkpoint.writer import CheckpointWriter  # noqa: E402
 from trimtab_trainer.contract.run_config import RunConfig  # noqa: E402
-from trimtab_trainer.store import ObjectStore  # noqa: E402
+from trimtab_trainer.store.object_store import ObjectStore  # noqa: E402
 
 TENSORS, ELEMENTS = 40, 8192
 

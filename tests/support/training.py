@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trimtab_trainer import __main__ as program
-from trimtab_trainer import base_model, finish, prepare, run, termination
+from trimtab_trainer import finish, prepare, run, termination
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
@@ -28,8 +28,9 @@ from trimtab_trainer.contract.messages import (
     VersionReply,
 )
 from trimtab_trainer.contract.run_config import RunConfig, Store
+from trimtab_trainer.fetch import base_model
 from trimtab_trainer.interruption import StopSignal
-from trimtab_trainer.progress import Reporter
+from trimtab_trainer.reporting.progress import Reporter
 from trimtab_trainer.world import World
 
 CHAT_TEMPLATE = (

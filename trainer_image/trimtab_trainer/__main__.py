@@ -18,7 +18,7 @@ from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.interruption import Interruption, StopSignal
-from trimtab_trainer.progress import Reporter, StatusEndpoint
+from trimtab_trainer.reporting.progress import Reporter, StatusEndpoint
 from trimtab_trainer.world import world_from_environment
 
 RUN_CONFIG_VARIABLE = "TRIMTAB_RUN_CONFIG_FILE"

@@ -14,7 +14,7 @@ from trimtab_trainer.contract.manifests import reports_prefix
 from trimtab_trainer.contract.messages import CommittedCheckpoint, MetricValue, Phase, Progress, PublishedModel, Usage
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.interruption import StopSignal
-from trimtab_trainer.progress import Reporter, StatusEndpoint, metric_values
+from trimtab_trainer.reporting.progress import Reporter, StatusEndpoint, metric_values
 from trimtab_trainer.world import World
 
 MAXIMUM_WARNINGS = 16

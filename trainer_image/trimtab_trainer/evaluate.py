@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from trimtab_trainer.batches import Row, micro_batches, share_of_rank
-from trimtab_trainer.data import Split
+from trimtab_trainer.data.batches import Row, micro_batches, share_of_rank
+from trimtab_trainer.data.splits import Split
 from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.task import Sums, Task
+from trimtab_trainer.tasks.task import Sums, Task
 from trimtab_trainer.world import World
 
 

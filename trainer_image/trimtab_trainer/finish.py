@@ -10,22 +10,22 @@ import peft
 import torch
 import transformers
 
-from trimtab_trainer import answers
 from trimtab_trainer.attempt import Attempt, peak_memory_bytes
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
-from trimtab_trainer.data import Split
-from trimtab_trainer.encoding import TextEncoder, show
+from trimtab_trainer.data.encoding import TextEncoder, show
+from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
-from trimtab_trainer.export import export_format, export_model, model_card
-from trimtab_trainer.loss_curve import draw_loss_curve
 from trimtab_trainer.prepare import Prepared
-from trimtab_trainer.progress import reserve_version
-from trimtab_trainer.publish import ModelOrigin, publish
-from trimtab_trainer.report import Report, SampleAnswer, improvement, render_markdown
+from trimtab_trainer.publishing.export import export_format, export_model, model_card
+from trimtab_trainer.publishing.publish import ModelOrigin, publish
+from trimtab_trainer.reporting import answers
+from trimtab_trainer.reporting.loss_curve import draw_loss_curve
+from trimtab_trainer.reporting.progress import reserve_version
+from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
 from trimtab_trainer.state import LoopState
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.train import TrainingRun
 
 

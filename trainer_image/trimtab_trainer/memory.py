@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.cross_entropy import CHUNK_LOGITS
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model_facts import ModelFacts
+from trimtab_trainer.tasks.cross_entropy import CHUNK_LOGITS
 
 GIB = 2**30
 RUNTIME_BYTES = int(1.2 * GIB)

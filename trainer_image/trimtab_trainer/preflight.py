@@ -1,13 +1,13 @@
 """What can be known to be wrong before anything expensive happens."""
 
-from trimtab_trainer.classification import SequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.language_modeling import LanguageModeling
 from trimtab_trainer.memory import is_target
 from trimtab_trainer.model_facts import ModelFacts
 from trimtab_trainer.optimizer import parse_extra_arguments
+from trimtab_trainer.tasks.language_modeling import LanguageModeling
+from trimtab_trainer.tasks.sequence_classification import SequenceClassification
 
 SHOWN_MODULES = 20
 

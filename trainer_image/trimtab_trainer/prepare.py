@@ -10,26 +10,26 @@ import torch
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
-from trimtab_trainer.base_model import BaseModel, fetch_base_model
-from trimtab_trainer.batches import BatchPlan, pack, total_steps
-from trimtab_trainer.classification import SequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
-from trimtab_trainer.data import SPLITS, RawData, Split, encode_split, labels_of, read_data
+from trimtab_trainer.data.batches import BatchPlan, pack, total_steps
+from trimtab_trainer.data.encoding import LabelEncoder, TextEncoder
+from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, labels_of, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
-from trimtab_trainer.encoding import LabelEncoder, TextEncoder
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.fetch import fetch_dataset
+from trimtab_trainer.fetch.base_model import BaseModel, fetch_base_model
+from trimtab_trainer.fetch.by_uri import fetch_dataset
 from trimtab_trainer.hardware import choose_precision, has_bfloat16_units
-from trimtab_trainer.language_modeling import choose_layout
 from trimtab_trainer.memory import MemoryEstimate, choose_micro_batch_size
 from trimtab_trainer.model import TrainableModel, apply_method, load_model, load_tokenizer, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
 from trimtab_trainer.preflight import check_target_modules
 from trimtab_trainer.quota import memory_limit
-from trimtab_trainer.store import ObjectStore
-from trimtab_trainer.task import Task
+from trimtab_trainer.store.object_store import ObjectStore
+from trimtab_trainer.tasks.language_modeling import choose_layout
+from trimtab_trainer.tasks.sequence_classification import SequenceClassification
+from trimtab_trainer.tasks.task import Task
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -12,7 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
-from trimtab_trainer.checkpoint import CheckpointWriter, LoadedCheckpoint, load_latest
+from trimtab_trainer.checkpoint.reader import LoadedCheckpoint, load_latest
+from trimtab_trainer.checkpoint.writer import CheckpointWriter
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
 from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
@@ -23,11 +24,11 @@ from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.optimizer import make_optimizer
 from trimtab_trainer.preflight import check_config
 from trimtab_trainer.prepare import Prepared, prepare_run
-from trimtab_trainer.probe import probe_store
-from trimtab_trainer.progress import MetricsUploader
 from trimtab_trainer.quota import thread_count
+from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.state import LoopState, RunState
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
+from trimtab_trainer.store.probe import probe_store
 from trimtab_trainer.train import TrainingRun, save_checkpoint, train
 
 ERROR_PATIENCE_SECONDS = 60.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.store_transfer import MIB
+from trimtab_trainer.store.transfer import MIB
 
 SPARE_BYTES = 64 * MIB
 """Left free for everything else that writes there."""

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from trimtab_trainer import logs
-from trimtab_trainer.batches import BatchPlan, Row, micro_batches, share_of_rank
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data import Split
+from trimtab_trainer.data.batches import BatchPlan, Row, micro_batches, share_of_rank
+from trimtab_trainer.data.splits import Split
 from trimtab_trainer.distributed import sum_gradients, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
@@ -21,7 +21,7 @@ from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.optimizer import learning_rate, parse_extra_arguments, set_learning_rate
 from trimtab_trainer.state import Best, RunState
-from trimtab_trainer.task import Task
+from trimtab_trainer.tasks.task import Task
 from trimtab_trainer.world import World
 
 HISTORY_LINES = 2000

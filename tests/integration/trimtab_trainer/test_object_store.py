@@ -14,13 +14,13 @@ from tests.support.checkpoint_victim import state_at, victim_config
 from tests.support.object_store import ACCESS_KEY, BUCKET, make_run_config, make_store, write_credentials
 from tests.support.versitygw import find_versitygw, versitygw
 
-from trimtab_trainer.checkpoint import load_latest
+from trimtab_trainer.checkpoint.reader import load_latest
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.probe import probe_store
-from trimtab_trainer.store import ObjectStore
-from trimtab_trainer.store_errors import ObjectExistsError
-from trimtab_trainer.store_transfer import PART_BYTES
+from trimtab_trainer.store.errors import ObjectExistsError
+from trimtab_trainer.store.object_store import ObjectStore
+from trimtab_trainer.store.probe import probe_store
+from trimtab_trainer.store.transfer import PART_BYTES
 
 pytestmark = pytest.mark.integration
 ROUNDS = 5

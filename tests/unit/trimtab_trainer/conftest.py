@@ -15,7 +15,7 @@ from tests.support.object_store import (
     write_credentials,
 )
 
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multipart uploads and ranged reads of kilobytes instead of megabytes."""
-    monkeypatch.setattr("trimtab_trainer.store.PART_BYTES", SMALL_PART_BYTES)
-    monkeypatch.setattr("trimtab_trainer.store_transfer.PART_BYTES", SMALL_PART_BYTES)
+    monkeypatch.setattr("trimtab_trainer.store.object_store.PART_BYTES", SMALL_PART_BYTES)
+    monkeypatch.setattr("trimtab_trainer.store.transfer.PART_BYTES", SMALL_PART_BYTES)
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
 

@@ -12,7 +12,7 @@ from tests.support.training import CountedStop, make_job, run_job
 from trimtab_trainer import run
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig, Store
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
 
 Job = Callable[..., RunConfig]
 

@@ -9,8 +9,8 @@ from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.fetch import fetch_artifact, fetch_model
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.fetch.by_uri import fetch_artifact, fetch_model
+from trimtab_trainer.store.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.unit.trimtab_trainer.server.test_sources import publish
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import ServerConfig
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
 
 PROGRAM = """
 import os

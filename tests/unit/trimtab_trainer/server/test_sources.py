@@ -13,7 +13,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import FileEntry, ModelManifest, sha256_hex
 from trimtab_trainer.contract.run_config import ServedVersion
 from trimtab_trainer.server.sources import StoreSource
-from trimtab_trainer.store import ObjectStore
+from trimtab_trainer.store.object_store import ObjectStore
 
 PREFIX = "runs/team/models/tone"
 

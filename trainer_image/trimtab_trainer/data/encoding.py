@@ -1,0 +1,231 @@
+"""Examples to tokens and loss masks. Text is tokenised piece by piece at the borders where loss begins and ends.
+
+That is how inference sees it: a server tokenises the rendered prompt alone, so training must not merge the prompt's
+last characters and the answer's first ones into one token.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from jinja2 import TemplateError
+from numpy.typing import NDArray
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled
+from trimtab_trainer.errors import TrainerError
+
+EXAMPLES_PER_TOKENIZER_CALL = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example as the model sees it."""
+
+    ids: NDArray[np.int32]
+    """Token ids, shape [length]."""
+    supervised: NDArray[np.bool_]
+    """Which tokens carry loss as a target, shape [length]; the first never does: nothing predicts it."""
+    label: int = -1
+    """Class index; -1 for language modelling."""
+    cut: bool = False
+    """Longer than the maximum sequence length."""
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return len(self.ids)
+
+    @property
+    def targets(self) -> int:
+        """Tokens that carry loss."""
+        return int(self.supervised.sum())
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of an example's text with one loss mask."""
+
+    text: str
+    supervised: bool
+
+
+@dataclass
+class TextEncoder:
+    """Conversations, completions and raw text for causal language modelling."""
+
+    tokenizer: Any
+    max_length: int
+    loss_on_prompt: bool = False
+    stop_ids: frozenset[int] = frozenset()
+    """Tokens at which generation stops: the model's EOS ids."""
+    _bos: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        first = self.tokenizer("").input_ids[:1]
+        self._bos = first if first and first[0] == self.tokenizer.bos_token_id else []
+        self.stop_ids = self.stop_ids or frozenset({self.tokenizer.eos_token_id})
+
+    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
+        """All examples in their order.
+
+        Raises:
+            TrainerError: DatasetInvalid where the chat template refuses a conversation, ModelInvalid where there is none.
+        """
+        encoded: list[Encoded] = []
+        remaining = iter(examples)
+        while chunk := list(islice(remaining, EXAMPLES_PER_TOKENIZER_CALL)):
+            segments = [self.segments(example) for example in chunk]
+            texts = [segment.text for pieces in segments for segment in pieces]
+            ids = iter(self.tokenizer(texts, add_special_tokens=False).input_ids)
+            encoded += [
+                self._join(pieces, [next(ids) for _ in pieces], templated=self._is_templated(example))
+                for example, pieces in zip(chunk, segments, strict=True)
+            ]
+        return encoded
+
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The tokens a server would start generating from: everything before the last answer."""
+        segments = self.segments(example)[:-1]
+        ids = self.tokenizer([segment.text for segment in segments], add_special_tokens=False).input_ids
+        return ([] if self._is_templated(example) else self._bos) + [token for piece in ids for token in piece]
+
+    def segments(self, example: Example) -> list[Segment]:
+        """The text with its loss mask, before tokenisation; the last segment is supervised."""
+        content = example.content
+        if isinstance(content, Chat):
+            return self._chat_segments(content.messages, example.place)
+        if isinstance(content, Completion):
+            if self._is_templated(example):
+                return self._chat_segments((("user", content.prompt), ("assistant", content.completion)), example.place)
+            return [
+                Segment(content.prompt, supervised=self.loss_on_prompt),
+                Segment(content.completion, supervised=True),
+            ]
+        return [Segment(content.text, supervised=True)]
+
+    def _is_templated(self, example: Example) -> bool:
+        """A prompt and its completion become one chat turn where the model has a template: a server asks it the same way."""
+        has_template = bool(self.tokenizer.chat_template)
+        return isinstance(example.content, Chat) or (isinstance(example.content, Completion) and has_template)
+
+    def _chat_segments(self, messages: Sequence[tuple[str, str]], place: str) -> list[Segment]:
+        """Alternating context and answers, by rendering the conversation up to each border."""
+        last = max(number for number, (role, _) in enumerate(messages) if role == "assistant")
+        messages = messages[: last + 1]  # nothing after the last answer carries loss
+        whole = self._render(messages, place, answer_next=False)
+        segments, position = [], 0
+        for number, (role, content) in enumerate(messages):
+            if role != "assistant":
+                continue
+            start = _common_prefix(whole, self._render(messages[:number], place, answer_next=True)) if number else 0
+            through = self._render(messages[: number + 1], place, answer_next=False) if number < last else whole
+            # A template that rewrites earlier turns (it drops their reasoning, say) leaves them without loss.
+            if start < position or not whole.startswith(through):
+                continue
+            answer = whole[start : len(through)]
+            segments += [
+                Segment(whole[position:start], supervised=self.loss_on_prompt),
+                Segment(answer, supervised=self.loss_on_prompt or bool(content.strip())),
+            ]
+            position = len(through)
+        return segments
+
+    def _render(self, messages: Sequence[tuple[str, str]], place: str, *, answer_next: bool) -> str:
+        if not self.tokenizer.chat_template:
+            raise TrainerError(
+                TrainerReason.MODEL_INVALID,
+                "The model has no chat template, which `format: messages` needs. Use a chat model, add "
+                "`chat_template.jinja` to the model, or give the data as `promptCompletion`.",
+            )
+        turns = [{"role": role, "content": content} for role, content in messages]
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next))
+        except (TemplateError, TypeError, KeyError, IndexError) as error:
+            roles = ", ".join(role for role, _ in messages)
+            raise TrainerError(
+                TrainerReason.DATASET_INVALID,
+                f"{place}: the model's chat template refuses this conversation ({error}). Its roles are: {roles}.",
+            ) from error
+
+    def _join(self, segments: Sequence[Segment], pieces: Sequence[list[int]], *, templated: bool) -> Encoded:
+        ids, mask = ([], []) if templated else (list(self._bos), [False] * len(self._bos))
+        for segment, piece in zip(segments, pieces, strict=True):
+            ids += piece
+            mask += (
+                self._piece_mask(piece, supervised=segment.supervised)
+                if templated
+                else [segment.supervised] * len(piece)
+            )
+        if not templated:  # where a template speaks, it writes its own end
+            ids.append(self.tokenizer.eos_token_id)
+            mask.append(True)
+        return self._cut(ids, mask)
+
+    def _piece_mask(self, piece: list[int], *, supervised: bool) -> list[bool]:
+        """An answer is supervised up to its stop token; the line break a template writes after it teaches nothing."""
+        if not supervised or self.loss_on_prompt:
+            return [supervised] * len(piece)
+        stops = [position for position, token in enumerate(piece) if token in self.stop_ids]
+        end = stops[-1] + 1 if stops else len(piece)
+        return [position < end for position in range(len(piece))]
+
+    def _cut(self, ids: list[int], mask: list[bool]) -> Encoded:
+        mask = [False, *mask[1:]]
+        kept = slice(0, self.max_length)
+        return Encoded(
+            np.asarray(ids[kept], np.int32), np.asarray(mask[kept], np.bool_), cut=len(ids) > self.max_length
+        )
+
+
+@dataclass(frozen=True)
+class LabelEncoder:
+    """Labelled texts for classification."""
+
+    tokenizer: Any
+    max_length: int
+    labels: tuple[str, ...]
+
+    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
+        """All examples in their order; what is too long loses its end, not its closing token.
+
+        Raises:
+            TrainerError: DatasetInvalid naming the first row whose label is unknown.
+        """
+        index = {label: number for number, label in enumerate(self.labels)}
+        encoded: list[Encoded] = []
+        remaining = iter(examples)
+        while chunk := list(islice(remaining, EXAMPLES_PER_TOKENIZER_CALL)):
+            contents = [(example.place, example.content) for example in chunk if isinstance(example.content, Labelled)]
+            texts = [content.text for _, content in contents]
+            whole = self.tokenizer(texts).input_ids
+            cut = self.tokenizer(texts, truncation=True, max_length=self.max_length).input_ids
+            for (place, content), ids, kept in zip(contents, whole, cut, strict=True):
+                if content.label not in index:
+                    raise TrainerError(
+                        TrainerReason.DATASET_INVALID,
+                        f"{place}: the label '{content.label}' is unknown; the labels are: {', '.join(self.labels[:20])}. "
+                        "Every label must occur in the training split or in `labels`.",
+                    )
+                nothing: NDArray[np.bool_] = np.zeros(len(kept), np.bool_)
+                encoded.append(Encoded(np.asarray(kept, np.int32), nothing, index[content.label], len(ids) > len(kept)))
+        return encoded
+
+
+def show(encoded: Encoded, tokenizer: Any) -> list[tuple[bool, str]]:
+    """`(supervised, text)` pieces of one example, decoded from its tokens: what the report shows a reader."""
+    pieces: list[tuple[bool, list[int]]] = []
+    for token, supervised in zip(encoded.ids.tolist(), encoded.supervised.tolist(), strict=True):
+        if not pieces or pieces[-1][0] != supervised:
+            pieces.append((supervised, []))
+        pieces[-1][1].append(token)
+    return [(supervised, tokenizer.decode(ids, skip_special_tokens=False)) for supervised, ids in pieces]
+
+
+def _common_prefix(left: str, right: str) -> int:
+    """Length of the longest common beginning."""
+    if left.startswith(right):
+        return len(right)
+    return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

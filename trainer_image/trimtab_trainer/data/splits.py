@@ -1,0 +1,192 @@
+"""Data sets to splits: read, checked, separated, tokenised and summarised before anything trains."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import DataSummary
+from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
+from trimtab_trainer.contract.spec import DataFormat, DataSource, Task
+from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.formats import Example, Labelled, read_examples
+from trimtab_trainer.errors import TrainerError
+
+SPLITS = ("train", "validation", "test")
+FORMATS_OF_TASK: dict[str, tuple[DataFormat, ...]] = {
+    "causalLanguageModeling": ("messages", "promptCompletion", "text"),
+    "sequenceClassification": ("labelled",),
+}
+
+
+class FetchedFiles(Protocol):
+    """A data set on the local disk."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The files, in a fixed order."""
+
+    @property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the listing."""
+
+    @property
+    def source(self) -> DataSource:
+        """What was asked for."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Checked examples of each split, and what they were read from."""
+
+    examples: Mapping[str, Sequence[Example]]
+    datasets: Sequence[ResolvedDataset]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tokenised examples of one split, those without anything to learn left out."""
+
+    name: str
+    encoded: Sequence[Encoded]
+    examples: Sequence[Example]
+    """The same examples as text, in the same order."""
+    summary: DataSummary
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    """Percentiles of the token counts before cutting is counted: `{"5": 47, "50": 85, ...}`."""
+
+
+def read_data(config: RunConfig, fetch: Callable[[DataSource], FetchedFiles]) -> RawData:
+    """Fetch and read every data set; hold out the validation split if a fraction is asked for.
+
+    Raises:
+        TrainerError: DatasetInvalid, ConfigInvalid, or what `fetch` raises.
+    """
+    allowed = formats_of(config.task)
+    examples: dict[str, list[Example]] = {}
+    datasets: list[ResolvedDataset] = []
+    for split in SPLITS:
+        examples[split] = []
+        for source in getattr(config.data, split):
+            check_format(source, config.task)
+            fetched = fetch(source)
+            found = read_examples(named_files(fetched), source, allowed=allowed)
+            examples[split] += found
+            datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
+    if config.data.validation_fraction is not None:
+        examples["train"], examples["validation"] = hold_out(examples["train"], config.data.validation_fraction)
+    return RawData(examples, datasets, leakage(examples))
+
+
+def formats_of(task: Task) -> tuple[DataFormat, ...]:
+    """The formats a task can learn from."""
+    return FORMATS_OF_TASK[task.kind]
+
+
+def check_format(source: DataSource, task: Task) -> None:
+    """A format must fit the task."""
+    if source.format and source.format not in formats_of(task):
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID,
+            f"`format: {source.format}` of {source.uri} does not fit the task {task.kind}; "
+            f"must be one of: {', '.join(formats_of(task))}.",
+        )
+
+
+def named_files(fetched: FetchedFiles) -> list[tuple[str, Path]]:
+    """Each file with the name that messages use: its URI."""
+    uri = fetched.source.uri
+    if len(fetched.files) == 1 and Path(uri).name == fetched.files[0].name:
+        return [(uri, fetched.files[0])]
+    return [(f"{uri.rstrip('/')}/{file.name}", file) for file in fetched.files]
+
+
+def hold_out(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """Split by a hash of what an example says: the same words always land on the same side, so doubles cannot leak.
+
+    Raises:
+        TrainerError: DatasetInvalid where that leaves a split empty.
+    """
+    limit = int(fraction * 2**64)
+    held = [int(example.fingerprint[:16], 16) < limit for example in examples]
+    train = [example for example, is_held in zip(examples, held, strict=True) if not is_held]
+    validation = [example for example, is_held in zip(examples, held, strict=True) if is_held]
+    if not train or not validation:
+        raise TrainerError(
+            TrainerReason.DATASET_INVALID,
+            f"`validationFraction: {fraction}` of {len(examples)} training examples leaves {len(train)} for training and "
+            f"{len(validation)} for validation; both must have one. Choose another fraction or give `data.validation`.",
+        )
+    return train, validation
+
+
+def leakage(examples: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Warnings about examples of the training split that are also in a split that measures."""
+    seen = {example.fingerprint for example in examples["train"]}
+    found: list[str] = []
+    for split in SPLITS[1:]:
+        doubles = sum(example.fingerprint in seen for example in examples[split])
+        if doubles:
+            found.append(f"{doubles} of {len(examples[split])} {split} examples are also in the training split.")
+    return found
+
+
+def labels_of(task: Task, training_examples: Iterable[Example]) -> tuple[str, ...]:
+    """The labels in the order of the head's outputs.
+
+    Raises:
+        TrainerError: DatasetInvalid where there are fewer than two.
+    """
+    stated = task.sequence_classification.labels if task.sequence_classification else []
+    found = {example.content.label for example in training_examples if isinstance(example.content, Labelled)}
+    labels = tuple(stated) or tuple(sorted(found))
+    if len(set(labels)) < 2 or len(set(labels)) != len(labels):  # noqa: PLR2004 - one label is no choice
+        raise TrainerError(
+            TrainerReason.DATASET_INVALID,
+            f"A classifier needs at least two different labels; got: {', '.join(labels) or 'none'}.",
+        )
+    return labels
+
+
+def encode_split(name: str, examples: Sequence[Example], encode: Callable[[Sequence[Example]], list[Encoded]]) -> Split:
+    """Tokenise one split; leave out and count what is empty or has no token to learn from.
+
+    Raises:
+        TrainerError: DatasetInvalid where nothing is left.
+    """
+    filled = [example for example in examples if not example.content.is_empty]
+    pairs = list(zip(filled, encode(filled), strict=True))
+    kept = [(example, item) for example, item in pairs if item.label >= 0 or item.supervised.any()]
+    if examples and not kept:
+        raise TrainerError(
+            TrainerReason.DATASET_INVALID,
+            f"No example of the {name} split can be learned from: {len(examples) - len(filled)} of {len(examples)} are empty, "
+            f"{len(filled)} have no token that carries loss within `maxSequenceLength`.",
+        )
+    encoded = [item for _, item in kept]
+    return Split(
+        name=name,
+        encoded=encoded,
+        examples=[example for example, _ in kept],
+        lengths=percentiles([item.length for item in encoded]),
+        summary=DataSummary(
+            split=name,
+            examples=len(kept),
+            empty=len(examples) - len(filled),
+            truncated=sum(item.cut for item in encoded),
+            unsupervised=len(filled) - len(kept),
+            tokens=sum(item.length for item in encoded),
+            supervised_tokens=sum(item.targets for item in encoded),
+        ),
+    )
+
+
+def percentiles(counts: Sequence[int]) -> dict[str, int]:
+    """Token counts at 5, 50, 95 and 100 percent."""
+    if not counts:
+        return {}
+    return {str(percent): int(np.percentile(counts, percent)) for percent in (5, 50, 95, 100)}

@@ -1,0 +1,1 @@
+"""Bringing models and data into the pod."""

@@ -1,0 +1,113 @@
+"""The trained model as its users load it: a peft adapter directory, or a transformers model directory."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import PeftModel
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.fetch.base_model import base_source
+from trimtab_trainer.model import TrainableModel
+
+Format = Literal["peftAdapter", "safetensors"]
+SHARD_SIZE = "4GB"
+
+
+def export_format(config: RunConfig) -> Format:
+    """LoRA publishes an adapter; the other methods whole models."""
+    return "peftAdapter" if config.method.lora is not None else "safetensors"
+
+
+def check_finite(model: TrainableModel) -> None:
+    """Never publish a weight that is no number.
+
+    Raises:
+        TrainerError: LossDiverged naming the weight.
+    """
+    for name, parameter in model.trainable.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise TrainerError(
+                TrainerReason.LOSS_DIVERGED,
+                f"The trained weight {name} has values that are not finite; nothing is published.",
+            )
+
+
+def base_model_name(config: RunConfig) -> str:
+    """What `adapter_config.json` calls the base model: the hub's name of hub models, else the URI."""
+    return base_source(config).uri.removeprefix("hf://")
+
+
+def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> None:
+    """Write weights, configuration, tokenizer and chat template into `directory`."""
+    check_finite(model)
+    directory.mkdir(parents=True, exist_ok=True)
+    base = model.base
+    if base.config._attn_implementation != "sdpa":  # noqa: SLF001 - transformers has a setter only
+        base.set_attn_implementation("sdpa")
+    base.config.use_cache = True
+    if isinstance(model.module, PeftModel):
+        settings = model.module.peft_config["default"]
+        settings.base_model_name_or_path = base_model_name(config)
+        settings.revision = base_source(config).revision or None
+        settings.inference_mode = True
+        # "auto" would ask the hub whether the vocabulary grew.
+        model.module.save_pretrained(directory, save_embedding_layers=False)
+    else:
+        model.module.float().save_pretrained(directory, max_shard_size=SHARD_SIZE)
+    model.tokenizer.save_pretrained(directory)
+
+
+def model_card(
+    config: RunConfig, *, metrics: Mapping[str, float], datasets: Sequence[ResolvedDataset], base_digest: str
+) -> str:
+    """README.md in Hugging Face's model card format."""
+    is_adapter = export_format(config) == "peftAdapter"
+    tags = ["trimtab", f"base_model:{'adapter' if is_adapter else 'finetune'}:{base_model_name(config)}"]
+    is_classifier = config.task.sequence_classification is not None
+    front = {
+        "base_model": base_model_name(config),
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-classification" if is_classifier else "text-generation",
+        "tags": [*tags, "lora"] if is_adapter else tags,
+    }
+    lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]
+    results = [f"| {name} | {value:.6g} |" for name, value in metrics.items() if math.isfinite(value)]
+    data = [f"| {dataset.uri} | {dataset.examples} | `{dataset.digest}` |" for dataset in datasets]
+    origin = (
+        f"Fine-tuned from `{config.model.uri}` (`{base_digest}`) by FineTuneJob `{config.job.namespace}/{config.job.name}`: "
+        f"task {config.task.kind}, objective {config.objective.kind}, method {config.method.kind}."
+    )
+    parts = [
+        "---\n" + "\n".join(lines) + "\n---",
+        f"# {config.output.model_name}",
+        origin,
+        "## Use\n\n```python\n" + loading_code(config) + "\n```",
+        "## Results\n\n| metric | value |\n|---|---|\n" + "\n".join(results),
+        "## Data\n\n| data set | examples | digest |\n|---|---|---|\n" + "\n".join(data),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def loading_code(config: RunConfig) -> str:
+    """How to load what was published, with the libraries its users have."""
+    auto = (
+        "AutoModelForSequenceClassification"
+        if config.task.sequence_classification is not None
+        else "AutoModelForCausalLM"
+    )
+    if export_format(config) == "safetensors":
+        return f'from transformers import AutoTokenizer, {auto}\n\nmodel = {auto}.from_pretrained("MODEL_DIRECTORY")\ntokenizer = AutoTokenizer.from_pretrained("MODEL_DIRECTORY")'
+    labels = ", num_labels=len(LABELS)" if config.task.sequence_classification is not None else ""
+    name = base_model_name(config) if base_source(config).uri.startswith("hf://") else "BASE_MODEL_DIRECTORY"
+    return (
+        f"from peft import PeftModel\nfrom transformers import AutoTokenizer, {auto}\n\n"
+        f'base = {auto}.from_pretrained("{name}"{labels})\n'
+        'model = PeftModel.from_pretrained(base, "ADAPTER_DIRECTORY")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("ADAPTER_DIRECTORY")'
+    )

@@ -1,0 +1,1 @@
+"""What the head predicts: one file a task."""

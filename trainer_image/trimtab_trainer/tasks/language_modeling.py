@@ -1,0 +1,195 @@
+"""Task causalLanguageModeling: rows without padding, logits of supervised tokens only, loss, perplexity, accuracy."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.tasks.attention import attention_implementation, packed_arguments, packed_implementation
+from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_measure
+from trimtab_trainer.tasks.task import Sums
+
+CHECKED_TOKENS = 512
+"""How much of an example the forward check looks at."""
+TOLERANCE = 2e-3
+"""Relative; float32 and another order of summation."""
+
+
+@dataclass(frozen=True)
+class LanguageBatch:
+    """A micro batch."""
+
+    inputs: dict[str, Any]
+    """Arguments of the model: `input_ids` [rows, tokens] and what belongs to them."""
+    positions: Tensor
+    """[targets]: where, counted over all rows, a state predicts a supervised token."""
+    targets: Tensor
+    """[targets]: those tokens."""
+    counts: tuple[int, ...]
+    """Targets of each example, in order."""
+
+
+@dataclass
+class LanguageModeling:
+    """The next token.
+
+    An example matches exactly when the likeliest token is the right one at EVERY supervised position. Greedy decoding
+    gives the reference if and only if that holds (by induction over the answer), so this needs no generation.
+    """
+
+    device: torch.device
+    pad_id: int
+    attention: str | None
+    """Attention for rows of several documents without padding; None: one example a row, padded, full logits."""
+    metric_names: Sequence[str] = ("loss", "perplexity", "token_accuracy", "exact_match")
+
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+        return f"no padding ({self.attention})" if self.attention else "padded rows"
+
+    def targets(self, example: Encoded) -> int:
+        """Supervised tokens."""
+        return example.targets
+
+    def collate(self, examples: Sequence[Encoded]) -> LanguageBatch:
+        """All examples end to end in one row, or each in its own padded row."""
+        lengths = tuple(example.length for example in examples)
+        width = 0 if self.attention else max(lengths)
+        starts = [number * width for number in range(len(lengths))] if width else [0, *accumulate(lengths)][:-1]
+        positions, targets = [], []
+        for start, example in zip(starts, examples, strict=True):
+            places = torch.from_numpy(example.supervised.nonzero()[0])
+            positions.append(places + (start - 1))
+            targets.append(torch.from_numpy(example.ids).long()[places])
+        return LanguageBatch(
+            inputs=self._packed(examples, lengths) if self.attention else self._padded(examples, width),
+            positions=torch.cat(positions).to(self.device),
+            targets=torch.cat(targets).to(self.device),
+            counts=tuple(len(of_example) for of_example in targets),
+        )
+
+    def loss(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
+        """Sum of the cross-entropies of the supervised tokens."""
+        with model.autocast():
+            if self.attention is None:
+                logits = self._logits(model, batch)
+                return nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
+            return linear_cross_entropy(self._states(model, batch), head_weight(model), batch.targets)
+
+    @torch.no_grad()
+    def measure(self, model: TrainableModel, batch: LanguageBatch) -> Sums:
+        """Counts of losses, targets, right tokens, examples, and examples that are right as a whole."""
+        with model.autocast():
+            if self.attention is None:
+                logits = self._logits(model, batch)
+                loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
+                correct = logits.argmax(-1) == batch.targets
+            else:
+                loss, correct = linear_measure(self._states(model, batch), head_weight(model), batch.targets)
+        exact = sum(bool(of_example.all()) for of_example in correct.cpu().split(batch.counts))
+        return {
+            "loss": float(loss),
+            "targets": float(len(batch.targets)),
+            "correct": float(correct.sum()),
+            "examples": float(len(batch.counts)),
+            "exact": float(exact),
+        }
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Mean loss per token (nats), its exponential, tokens predicted first, examples predicted as a whole."""
+        loss = sums["loss"] / sums["targets"]
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "token_accuracy": sums["correct"] / sums["targets"],
+            "exact_match": sums["exact"] / sums["examples"],
+        }
+
+    def _packed(self, examples: Sequence[Encoded], lengths: tuple[int, ...]) -> dict[str, Any]:
+        ids = torch.cat([torch.from_numpy(example.ids) for example in examples]).long()[None]
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        return {
+            "input_ids": ids.to(self.device),
+            "position_ids": positions.to(self.device),
+            **packed_arguments(lengths, str(self.attention), self.device),
+        }
+
+    def _padded(self, examples: Sequence[Encoded], width: int) -> dict[str, Any]:
+        ids = torch.full((len(examples), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, example in enumerate(examples):
+            ids[row, : example.length] = torch.from_numpy(example.ids)
+            mask[row, : example.length] = 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _states(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
+        """[targets, width]: last hidden states where a supervised token is predicted."""
+        trunk = getattr(model.base, model.base.base_model_prefix)
+        # A cache would switch off transformers' own handling of packed rows (see attention.py).
+        states = trunk(**batch.inputs, use_cache=False).last_hidden_state
+        return states.reshape(-1, states.shape[-1])[batch.positions]
+
+    def _logits(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
+        """[targets, words] in float32 by the model's own head."""
+        logits = model.module(**batch.inputs, use_cache=False).logits
+        return logits.reshape(-1, logits.shape[-1])[batch.positions].float()
+
+
+def head_weight(model: TrainableModel) -> Tensor:
+    """[words, width]."""
+    return model.base.get_output_embeddings().weight
+
+
+def choose_layout(model: TrainableModel, examples: Sequence[Encoded]) -> tuple[LanguageModeling, str]:
+    """Rows without padding where this very model computes the same with them, else padded rows and a warning.
+
+    Architectures differ in their attention and heads (windows, soft caps, scaled logits, state-space layers). Instead of
+    trusting a list, two short examples are computed both ways.
+
+    Returns:
+        The task, and why padding was chosen ("" where it was not).
+    """
+    pad_id = model.tokenizer.pad_token_id
+    padded = LanguageModeling(model.device, pad_id, attention=None)
+    attention = packed_implementation(model.device)
+    packed = LanguageModeling(model.device, pad_id, attention=attention)
+    learnable = [_shortened(example) for example in examples if example.supervised[:CHECKED_TOKENS].any()]
+    samples = sorted(learnable, key=lambda example: example.length)[:2]
+    was_training = model.module.training
+    model.module.eval()
+    try:
+        expected = [padded.measure(model, padded.collate([sample]))["loss"] for sample in samples]
+        why = _difference(model, packed, samples, expected)
+    finally:
+        model.module.train(was_training)
+    if why:
+        return padded, f"Rows are padded, one example each, which is slower: {why}."
+    model.base.set_attn_implementation(attention)
+    return packed, ""
+
+
+def _difference(
+    model: TrainableModel, packed: LanguageModeling, samples: Sequence[Encoded], expected: Sequence[float]
+) -> str:
+    if type(model.base.get_output_embeddings()) is not nn.Linear or model.base.get_output_embeddings().bias is not None:
+        return "the model's head is not a plain linear layer"
+    try:
+        with attention_implementation(model.base, str(packed.attention)):
+            found = packed.measure(model, packed.collate(samples))["loss"]
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return f"this architecture cannot compute packed rows ({type(error).__name__}: {error})"
+    tolerance = TOLERANCE if model.precision == torch.float32 else 10 * TOLERANCE
+    if not math.isclose(found, sum(expected), rel_tol=tolerance):
+        return f"this architecture gives another loss for packed rows ({found:.6g} instead of {sum(expected):.6g})"
+    return ""
+
+
+def _shortened(example: Encoded) -> Encoded:
+    return Encoded(example.ids[:CHECKED_TOKENS], example.supervised[:CHECKED_TOKENS])

@@ -1,0 +1,94 @@
+"""Task sequenceClassification: padded batches of like lengths, loss, accuracy, macro precision, recall and F1."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.tasks.task import Sums
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A micro batch."""
+
+    inputs: dict[str, Tensor]
+    """`input_ids` and `attention_mask`, [rows, tokens]."""
+    labels: Tensor
+    """[rows]: class indices."""
+
+
+@dataclass
+class SequenceClassification:
+    """One label for a whole text."""
+
+    device: torch.device
+    pad_id: int
+    metric_names: Sequence[str] = ("loss", "accuracy", "precision", "recall", "f1")
+
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+        return "padded rows of like lengths"
+
+    def targets(self, example: Encoded) -> int:
+        """Every example weighs the same."""
+        return int(example.label >= 0)
+
+    def collate(self, examples: Sequence[Encoded]) -> LabelledBatch:
+        """Pad to the longest example."""
+        ids = torch.full((len(examples), max(example.length for example in examples)), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, example in enumerate(examples):
+            ids[row, : example.length] = torch.from_numpy(example.ids)
+            mask[row, : example.length] = 1
+        labels = torch.tensor([example.label for example in examples])
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        return LabelledBatch(inputs, labels.to(self.device))
+
+    def loss(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
+        """Sum of the cross-entropies."""
+        return nn.functional.cross_entropy(self.logits(model, batch), batch.labels, reduction="sum")
+
+    @torch.no_grad()
+    def measure(self, model: TrainableModel, batch: LabelledBatch) -> Sums:
+        """Loss, targets, and for each class: how often right, how often predicted, how often true."""
+        logits = self.logits(model, batch)
+        sums = {"targets": float(len(batch.labels))}
+        sums["loss"] = float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
+        predicted = logits.argmax(-1)
+        for label in range(logits.shape[-1]):
+            is_predicted, is_true = predicted == label, batch.labels == label
+            sums[f"right/{label}"] = float((is_predicted & is_true).sum())
+            sums[f"predicted/{label}"] = float(is_predicted.sum())
+            sums[f"true/{label}"] = float(is_true.sum())
+        return sums
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Means over the classes that occur as truth or prediction, as scikit-learn's `average="macro"` has them."""
+        names = [name.removeprefix("true/") for name in sums if name.startswith("true/")]
+        present = [name for name in names if sums[f"true/{name}"] or sums[f"predicted/{name}"]]
+        precision = [_ratio(sums[f"right/{name}"], sums[f"predicted/{name}"]) for name in present]
+        recall = [_ratio(sums[f"right/{name}"], sums[f"true/{name}"]) for name in present]
+        f1 = [_ratio(2 * p * r, p + r) for p, r in zip(precision, recall, strict=True)]
+        return {
+            "loss": sums["loss"] / sums["targets"],
+            "accuracy": sum(sums[f"right/{name}"] for name in present) / sums["targets"],
+            "precision": sum(precision) / len(present),
+            "recall": sum(recall) / len(present),
+            "f1": sum(f1) / len(present),
+        }
+
+    def logits(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
+        """[rows, classes] in float32."""
+        with model.autocast():
+            logits: Any = model.module(**batch.inputs).logits
+        return logits.float()
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
