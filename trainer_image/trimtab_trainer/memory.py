@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model_facts import ModelFacts
 from trimtab_trainer.tasks.cross_entropy import CHUNK_LOGITS
 
@@ -46,15 +47,15 @@ class MemoryEstimate:
 
 def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_per_value: int) -> MemoryEstimate:
     """Peak memory of one process with `tokens` tokens in a micro batch."""
-    trained = trained_parameters(config, facts)
+    method = method_of(config)
+    trained = method.trained_parameters(config, facts)
     is_full = config.method.full is not None
     weights = 4 * trained + bytes_per_value * (0 if is_full else facts.parameters)
     checkpoint = 4 * trained * 4  # weights, two moments, best weights
     buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
-    kept_layers = 1 if config.method.head_only is not None else facts.layers
-    per_token = kept_layers * (12 * facts.width + 5 * facts.inner_width)
+    per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,
@@ -62,22 +63,6 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
         training_state=4 * trained * 4 + buffers * checkpoint,
         activations=bytes_per_value * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
     )
-
-
-def trained_parameters(config: RunConfig, facts: ModelFacts) -> int:
-    """How many weights move."""
-    if config.method.lora is not None:
-        targets = config.method.lora.target_modules
-        chosen = [shape for name, shape in facts.linear_layers.items() if is_target(name, targets)]
-        return config.method.lora.r * sum(sum(shape) for shape in chosen)
-    if config.method.head_only is not None:
-        return facts.head_size if config.task.causal_language_modeling is not None else facts.width
-    return facts.parameters
-
-
-def is_target(module: str, targets: list[str]) -> bool:
-    """Whether peft puts an adapter on a module: the name, or its end after a dot."""
-    return targets == ["all-linear"] or any(module == target or module.endswith("." + target) for target in targets)
 
 
 def choose_micro_batch_size(

@@ -3,13 +3,8 @@
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.memory import is_target
-from trimtab_trainer.model_facts import ModelFacts
+from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.optimizer import parse_extra_arguments
-from trimtab_trainer.tasks.language_modeling import LanguageModeling
-from trimtab_trainer.tasks.sequence_classification import SequenceClassification
-
-SHOWN_MODULES = 20
 
 
 def check_config(config: RunConfig, *, world_size: int) -> None:
@@ -45,10 +40,7 @@ def check_batch_sizes(config: RunConfig, *, world_size: int) -> None:
 def check_metrics(config: RunConfig) -> None:
     """Early stopping and selection need validation data and a metric that the task measures."""
     training = config.training
-    is_classification = config.task.sequence_classification is not None
-    known = [
-        f"eval_{name}" for name in (SequenceClassification if is_classification else LanguageModeling).metric_names
-    ]
+    known = [f"eval_{name}" for name in definition_of(config).metric_names]
     has_validation = bool(config.data.validation) or config.data.validation_fraction is not None
     for field, settings in (("earlyStopping", training.early_stopping), ("selectBestBy", training.select_best_by)):
         if settings is None:
@@ -58,25 +50,6 @@ def check_metrics(config: RunConfig) -> None:
         if settings.metric not in known:
             raise _invalid(
                 f"`training.{field}.metric: {settings.metric}` is not measured; must be one of: {', '.join(known)}."
-            )
-
-
-def check_target_modules(config: RunConfig, facts: ModelFacts) -> None:
-    """Every name in targetModules must match a layer of this model.
-
-    Raises:
-        TrainerError: ConfigInvalid listing the names that exist.
-    """
-    if config.method.lora is None or config.method.lora.target_modules == ["all-linear"]:
-        return
-    layers = facts.linear_layers
-    for target in config.method.lora.target_modules:
-        if target == "all-linear":
-            raise _invalid("`method.lora.targetModules` must be either [all-linear] or module names.")
-        if not any(is_target(name, [target]) for name in layers):
-            names = sorted({name.rpartition(".")[2] for name in layers})[:SHOWN_MODULES]
-            raise _invalid(
-                f"`method.lora.targetModules: {target}` matches no layer of this model. It has: {', '.join(names)}."
             )
 
 

@@ -1,9 +1,7 @@
 """From a RunConfig to everything the loop needs: data, model, task and plan, each checked as early as it can be."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,21 +12,21 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
 from trimtab_trainer.data.batches import BatchPlan, pack, total_steps
-from trimtab_trainer.data.encoding import LabelEncoder, TextEncoder
-from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, labels_of, read_data
+from trimtab_trainer.data.encoding import TextEncoder
+from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import BaseModel, fetch_base_model
 from trimtab_trainer.fetch.by_uri import fetch_dataset
 from trimtab_trainer.hardware import choose_precision, has_bfloat16_units
 from trimtab_trainer.memory import MemoryEstimate, choose_micro_batch_size
-from trimtab_trainer.model import TrainableModel, apply_method, load_model, load_tokenizer, prepare
+from trimtab_trainer.methods.registry import method_of
+from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
-from trimtab_trainer.preflight import check_target_modules
+from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.quota import memory_limit
 from trimtab_trainer.store.object_store import ObjectStore
-from trimtab_trainer.tasks.language_modeling import choose_layout
-from trimtab_trainer.tasks.sequence_classification import SequenceClassification
+from trimtab_trainer.tasks.definition import Encoder
 from trimtab_trainer.tasks.task import Task
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -44,7 +42,7 @@ class Prepared:
     facts: ModelFacts
     model: TrainableModel
     task: Task
-    encoder: TextEncoder | LabelEncoder
+    encoder: Encoder
     plan: BatchPlan
     total_steps: int
     micro_batch_size: int
@@ -58,37 +56,49 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         TrainerError: with the reason of whatever is wrong.
     """
     config = attempt.config
+    definition, method = definition_of(config), method_of(config)
     with attempt.timed("reading data"):
-        raw = read_data(config, lambda source: _fetch_dataset(attempt, store, source, device))
-        labels = labels_of(config.task, raw.examples["train"]) if config.task.sequence_classification else ()
+        raw = read_data(
+            config, lambda source: _fetch_dataset(attempt, store, source, device), allowed=definition.formats
+        )
+        labels = definition.labels(config, raw.examples["train"])
     for warning in raw.warnings:
         attempt.warn(warning)
     attempt.reporter.update(datasets=list(raw.datasets))
     with attempt.timed("fetching the model"):
         base = _fetch_model(attempt, store, device)
         facts = read_model_facts(base.directory)
-        check_target_modules(config, facts)
+        method.check(config, facts)
     attempt.reporter.update(urgent=True, model_digest=base.digest)
     dtype = _agreed_precision(attempt, device, precision)
     size, memory = _micro_batch_size(attempt, facts, device, dtype)
     with attempt.timed("tokenising"):
-        tokenizer = load_tokenizer(base.adapter or base.directory)
-        encoder = _make_encoder(config, base.directory, tokenizer, labels)
+        processor = definition.load_processor(base.adapter or base.directory)
+        encoder = definition.encoder(config, base.directory, processor, labels)
         splits = encode_splits(attempt, raw, encoder)
     with attempt.timed("loading the model"):
-        loaded, new = load_model(config, base.directory, tokenizer=tokenizer, labels=labels)
-        module = apply_method(config, loaded, new, adapter=base.adapter)
-        model = prepare(module, tokenizer=tokenizer, device=device, precision=dtype, labels=labels)
-        task = _make_task(attempt, model, splits["train"])
+        loaded, new = load_model(
+            config,
+            base.directory,
+            auto_model=definition.auto_model,
+            arguments={**definition.load_arguments(config, labels), **method.load_arguments(config)},
+            has_new_head=definition.has_new_head,
+            tokenizer=processor,
+        )
+        module = method.apply(config, loaded, new, base.adapter)
+        model = prepare(module, tokenizer=processor, device=device, precision=dtype, labels=labels)
+        task, warning = definition.make(config, model, splits["train"].encoded)
+    if warning:
+        attempt.warn(warning)
     plan = make_plan(config, splits["train"])
     steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
     return Prepared(splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, steps, size, memory)
 
 
 def make_plan(config: RunConfig, train: Split) -> BatchPlan:
-    """The rows of the training split and their order. Only language modelling packs; other tasks batch by length."""
+    """The rows of the training split and their order. Where rows are not packed, like lengths are batched together."""
     lengths = [example.length for example in train.encoded]
-    is_packed = config.data.packing and config.task.causal_language_modeling is not None
+    is_packed = config.data.packing and definition_of(config).packs
     capacity = config.data.max_sequence_length
     rows = (
         pack(lengths, capacity=capacity, seed=config.training.seed)
@@ -104,7 +114,7 @@ def make_plan(config: RunConfig, train: Split) -> BatchPlan:
     )
 
 
-def encode_splits(attempt: Attempt, raw: RawData, encoder: TextEncoder | LabelEncoder) -> dict[str, Split]:
+def encode_splits(attempt: Attempt, raw: RawData, encoder: Encoder) -> dict[str, Split]:
     """Tokenise every split and report what the data check found."""
     splits = {}
     for name, examples in raw.examples.items():
@@ -211,36 +221,3 @@ def _micro_batch_size(
     )
     logs.fact("memory_estimated", micro_batch_size=size, bytes=estimate.total, limit=limit)
     return size, estimate
-
-
-def _make_encoder(
-    config: RunConfig, directory: Path, tokenizer: Any, labels: tuple[str, ...]
-) -> TextEncoder | LabelEncoder:
-    length = config.data.max_sequence_length
-    if labels:
-        return LabelEncoder(tokenizer, length, labels)
-    if tokenizer.eos_token_id is None:
-        raise TrainerError(TrainerReason.MODEL_INVALID, "The model's tokenizer has no end-of-text token (eos_token).")
-    supervised = config.objective.supervised
-    return TextEncoder(
-        tokenizer, length, bool(supervised and supervised.loss_on_prompt), stop_ids(directory, tokenizer)
-    )
-
-
-def stop_ids(directory: Path, tokenizer: Any) -> frozenset[int]:
-    """The tokens at which generation stops: the tokenizer's EOS and those of `generation_config.json`."""
-    try:
-        found = json.loads((directory / "generation_config.json").read_text("utf-8")).get("eos_token_id")
-    except (OSError, ValueError):
-        found = None
-    several = found if isinstance(found, list) else [found]
-    return frozenset({tokenizer.eos_token_id, *(token for token in several if isinstance(token, int))})
-
-
-def _make_task(attempt: Attempt, model: TrainableModel, train: Split) -> Task:
-    if attempt.config.task.sequence_classification is not None:
-        return SequenceClassification(model.device, model.tokenizer.pad_token_id)
-    task, why = choose_layout(model, train.encoded)
-    if why:
-        attempt.warn(why)
-    return task

@@ -11,9 +11,10 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import Distribution
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.hardware import choose_device
-from trimtab_trainer.memory import GIB, choose_micro_batch_size, estimate_memory, trained_parameters
+from trimtab_trainer.memory import GIB, choose_micro_batch_size, estimate_memory
+from trimtab_trainer.methods.lora import LowRankAdapters
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
-from trimtab_trainer.preflight import check_config, check_target_modules
+from trimtab_trainer.preflight import check_config
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_batch_smaller_than_the_world_is_refused() -> None:
     "targets", [["all-linear"], ["q_proj"], ["self_attn.q_proj", "down_proj"], ["model.layers.0.mlp.up_proj"]]
 )
 def test_target_modules_of_the_model_are_accepted(targets: list[str], tmp_path: Path) -> None:
-    check_target_modules(
+    LowRankAdapters().check(
         make_job(method={"lora": {"targetModules": targets}}), read_model_facts(write_tiny_llama(tmp_path))
     )
 
@@ -85,7 +86,7 @@ def test_target_modules_that_match_nothing_are_refused_with_the_names_there_are(
     targets: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(TrainerError) as caught:
-        check_target_modules(
+        LowRankAdapters().check(
             make_job(method={"lora": {"targetModules": targets}}), read_model_facts(write_tiny_llama(tmp_path))
         )
     assert caught.value.reason is TrainerReason.CONFIG_INVALID
@@ -103,7 +104,7 @@ def test_the_trained_weights_are_counted_as_peft_counts_them(tmp_path: Path) -> 
         AutoModelForCausalLM.from_pretrained(tmp_path),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    assert trained_parameters(make_job(), facts) == model.get_nb_trainable_parameters()[0]
+    assert LowRankAdapters().trained_parameters(make_job(), facts) == model.get_nb_trainable_parameters()[0]
     assert facts.parameters == sum(
         value.numel() for value in AutoModelForCausalLM.from_pretrained(tmp_path).parameters()
     )

@@ -39,6 +39,11 @@ class Encoded:
         return len(self.ids)
 
     @property
+    def is_learnable(self) -> bool:
+        """Something carries loss."""
+        return self.label >= 0 or bool(self.supervised.any())
+
+    @property
     def targets(self) -> int:
         """Tokens that carry loss."""
         return int(self.supervised.sum())

@@ -1,6 +1,6 @@
 """Data sets to splits: read, checked, separated, tokenised and summarised before anything trains."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,16 +10,12 @@ import numpy as np
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
-from trimtab_trainer.contract.spec import DataFormat, DataSource, Task
+from trimtab_trainer.contract.spec import DataFormat, DataSource
 from trimtab_trainer.data.encoding import Encoded
-from trimtab_trainer.data.formats import Example, Labelled, read_examples
+from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.errors import TrainerError
 
 SPLITS = ("train", "validation", "test")
-FORMATS_OF_TASK: dict[str, tuple[DataFormat, ...]] = {
-    "causalLanguageModeling": ("messages", "promptCompletion", "text"),
-    "sequenceClassification": ("labelled",),
-}
 
 
 class FetchedFiles(Protocol):
@@ -60,19 +56,20 @@ class Split:
     """Percentiles of the token counts before cutting is counted: `{"5": 47, "50": 85, ...}`."""
 
 
-def read_data(config: RunConfig, fetch: Callable[[DataSource], FetchedFiles]) -> RawData:
+def read_data(
+    config: RunConfig, fetch: Callable[[DataSource], FetchedFiles], *, allowed: tuple[DataFormat, ...]
+) -> RawData:
     """Fetch and read every data set; hold out the validation split if a fraction is asked for.
 
     Raises:
         TrainerError: DatasetInvalid, ConfigInvalid, or what `fetch` raises.
     """
-    allowed = formats_of(config.task)
     examples: dict[str, list[Example]] = {}
     datasets: list[ResolvedDataset] = []
     for split in SPLITS:
         examples[split] = []
         for source in getattr(config.data, split):
-            check_format(source, config.task)
+            check_format(source, allowed=allowed, task=config.task.kind)
             fetched = fetch(source)
             found = read_examples(named_files(fetched), source, allowed=allowed)
             examples[split] += found
@@ -82,18 +79,13 @@ def read_data(config: RunConfig, fetch: Callable[[DataSource], FetchedFiles]) ->
     return RawData(examples, datasets, leakage(examples))
 
 
-def formats_of(task: Task) -> tuple[DataFormat, ...]:
-    """The formats a task can learn from."""
-    return FORMATS_OF_TASK[task.kind]
-
-
-def check_format(source: DataSource, task: Task) -> None:
+def check_format(source: DataSource, *, allowed: tuple[DataFormat, ...], task: str) -> None:
     """A format must fit the task."""
-    if source.format and source.format not in formats_of(task):
+    if source.format and source.format not in allowed:
         raise TrainerError(
             TrainerReason.CONFIG_INVALID,
-            f"`format: {source.format}` of {source.uri} does not fit the task {task.kind}; "
-            f"must be one of: {', '.join(formats_of(task))}.",
+            f"`format: {source.format}` of {source.uri} does not fit the task {task}; "
+            f"must be one of: {', '.join(allowed)}.",
         )
 
 
@@ -135,23 +127,6 @@ def leakage(examples: Mapping[str, Sequence[Example]]) -> list[str]:
     return found
 
 
-def labels_of(task: Task, training_examples: Iterable[Example]) -> tuple[str, ...]:
-    """The labels in the order of the head's outputs.
-
-    Raises:
-        TrainerError: DatasetInvalid where there are fewer than two.
-    """
-    stated = task.sequence_classification.labels if task.sequence_classification else []
-    found = {example.content.label for example in training_examples if isinstance(example.content, Labelled)}
-    labels = tuple(stated) or tuple(sorted(found))
-    if len(set(labels)) < 2 or len(set(labels)) != len(labels):  # noqa: PLR2004 - one label is no choice
-        raise TrainerError(
-            TrainerReason.DATASET_INVALID,
-            f"A classifier needs at least two different labels; got: {', '.join(labels) or 'none'}.",
-        )
-    return labels
-
-
 def encode_split(name: str, examples: Sequence[Example], encode: Callable[[Sequence[Example]], list[Encoded]]) -> Split:
     """Tokenise one split; leave out and count what is empty or has no token to learn from.
 
@@ -160,7 +135,7 @@ def encode_split(name: str, examples: Sequence[Example], encode: Callable[[Seque
     """
     filled = [example for example in examples if not example.content.is_empty]
     pairs = list(zip(filled, encode(filled), strict=True))
-    kept = [(example, item) for example, item in pairs if item.label >= 0 or item.supervised.any()]
+    kept = [(example, item) for example, item in pairs if item.is_learnable]
     if examples and not kept:
         raise TrainerError(
             TrainerReason.DATASET_INVALID,

@@ -13,15 +13,17 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import base_source
+from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.objectives.registry import definition_of
 
 Format = Literal["peftAdapter", "safetensors"]
 SHARD_SIZE = "4GB"
 
 
 def export_format(config: RunConfig) -> Format:
-    """LoRA publishes an adapter; the other methods whole models."""
-    return "peftAdapter" if config.method.lora is not None else "safetensors"
+    """Some methods publish an adapter; the others whole models."""
+    return "peftAdapter" if method_of(config).is_adapter else "safetensors"
 
 
 def check_finite(model: TrainableModel) -> None:
@@ -69,12 +71,11 @@ def model_card(
     """README.md in Hugging Face's model card format."""
     is_adapter = export_format(config) == "peftAdapter"
     tags = ["trimtab", f"base_model:{'adapter' if is_adapter else 'finetune'}:{base_model_name(config)}"]
-    is_classifier = config.task.sequence_classification is not None
     front = {
         "base_model": base_model_name(config),
         "library_name": "peft" if is_adapter else "transformers",
-        "pipeline_tag": "text-classification" if is_classifier else "text-generation",
-        "tags": [*tags, "lora"] if is_adapter else tags,
+        "pipeline_tag": definition_of(config).pipeline_tag,
+        "tags": [*tags, *method_of(config).tags],
     }
     lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]
     results = [f"| {name} | {value:.6g} |" for name, value in metrics.items() if math.isfinite(value)]
@@ -96,11 +97,7 @@ def model_card(
 
 def loading_code(config: RunConfig) -> str:
     """How to load what was published, with the libraries its users have."""
-    auto = (
-        "AutoModelForSequenceClassification"
-        if config.task.sequence_classification is not None
-        else "AutoModelForCausalLM"
-    )
+    auto = definition_of(config).auto_model.__name__
     if export_format(config) == "safetensors":
         return f'from transformers import AutoTokenizer, {auto}\n\nmodel = {auto}.from_pretrained("MODEL_DIRECTORY")\ntokenizer = AutoTokenizer.from_pretrained("MODEL_DIRECTORY")'
     labels = ", num_labels=len(LABELS)" if config.task.sequence_classification is not None else ""

@@ -1,19 +1,27 @@
 """Task causalLanguageModeling: rows without padding, logits of supervised tokens only, loss, perplexity, accuracy."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import TaskType
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.data.encoding import Encoded, TextEncoder
+from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.attention import attention_implementation, packed_arguments, packed_implementation
 from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_measure
-from trimtab_trainer.tasks.task import Sums
+from trimtab_trainer.tasks.definition import TaskDefinition
+from trimtab_trainer.tasks.task import Sums, Task
 
 CHECKED_TOKENS = 512
 """How much of an example the forward check looks at."""
@@ -47,7 +55,6 @@ class LanguageModeling:
     pad_id: int
     attention: str | None
     """Attention for rows of several documents without padding; None: one example a row, padded, full logits."""
-    metric_names: Sequence[str] = ("loss", "perplexity", "token_accuracy", "exact_match")
 
     @property
     def layout(self) -> str:
@@ -193,3 +200,45 @@ def _difference(
 
 def _shortened(example: Encoded) -> Encoded:
     return Encoded(example.ids[:CHECKED_TOKENS], example.supervised[:CHECKED_TOKENS])
+
+
+class CausalLanguageModeling(TaskDefinition):
+    """The next token of conversations, completions and raw text."""
+
+    metric_names = ("loss", "perplexity", "token_accuracy", "exact_match")
+    formats = ("messages", "promptCompletion", "text")
+    auto_model = AutoModelForCausalLM
+    pipeline_tag = "text-generation"
+    peft_task_type = TaskType.CAUSAL_LM
+    has_new_head = False
+    packs = True
+
+    def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> TextEncoder:
+        """By the model's chat template, or as it stands."""
+        del labels
+        if processor.eos_token_id is None:
+            raise TrainerError(
+                TrainerReason.MODEL_INVALID, "The model's tokenizer has no end-of-text token (eos_token)."
+            )
+        supervised = config.objective.supervised
+        return TextEncoder(
+            processor,
+            config.data.max_sequence_length,
+            bool(supervised and supervised.loss_on_prompt),
+            stop_ids(directory, processor),
+        )
+
+    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
+        """Rows without padding where this very model computes the same with them."""
+        del config
+        return choose_layout(model, train)
+
+
+def stop_ids(directory: Path, tokenizer: Any) -> frozenset[int]:
+    """The tokens at which generation stops: the tokenizer's EOS and those of `generation_config.json`."""
+    try:
+        found = json.loads((directory / "generation_config.json").read_text("utf-8")).get("eos_token_id")
+    except (OSError, ValueError):
+        found = None
+    several = found if isinstance(found, list) else [found]
+    return frozenset({tokenizer.eos_token_id, *(token for token in several if isinstance(token, int))})

@@ -1,15 +1,23 @@
 """Task sequenceClassification: padded batches of like lengths, loss, accuracy, macro precision, recall and F1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import TaskType
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
 
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.data.encoding import Encoded, LabelEncoder
+from trimtab_trainer.data.formats import Example, Labelled
+from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.tasks.task import Sums
+from trimtab_trainer.tasks.definition import TaskDefinition
+from trimtab_trainer.tasks.task import Sums, Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,6 @@ class SequenceClassification:
 
     device: torch.device
     pad_id: int
-    metric_names: Sequence[str] = ("loss", "accuracy", "precision", "recall", "f1")
 
     @property
     def layout(self) -> str:
@@ -92,3 +99,48 @@ class SequenceClassification:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
+
+
+class TextClassification(TaskDefinition):
+    """One label for a whole text."""
+
+    metric_names = ("loss", "accuracy", "precision", "recall", "f1")
+    formats = ("labelled",)
+    auto_model = AutoModelForSequenceClassification
+    pipeline_tag = "text-classification"
+    peft_task_type = TaskType.SEQ_CLS
+
+    def labels(self, config: RunConfig, examples: Sequence[Example]) -> tuple[str, ...]:
+        """As the user states them, or the sorted labels of the training split."""
+        task = config.task.sequence_classification
+        return choose_labels(task.labels if task else (), labels_in(examples))
+
+    def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> LabelEncoder:
+        """Texts cut to the limit, labels to their numbers."""
+        del directory
+        return LabelEncoder(processor, config.data.max_sequence_length, labels)
+
+    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
+        """Padded rows of like lengths."""
+        del config, train
+        return SequenceClassification(model.device, model.tokenizer.pad_token_id), ""
+
+
+def labels_in(examples: Sequence[Example]) -> set[str]:
+    """The labels that occur."""
+    return {example.content.label for example in examples if isinstance(example.content, Labelled)}
+
+
+def choose_labels(stated: Sequence[str], found: Collection[str]) -> tuple[str, ...]:
+    """The labels in the order of the head's outputs.
+
+    Raises:
+        TrainerError: DatasetInvalid where there are fewer than two.
+    """
+    labels = tuple(stated) or tuple(sorted(found))
+    if len(set(labels)) < 2 or len(set(labels)) != len(labels):  # noqa: PLR2004 - one label is no choice
+        raise TrainerError(
+            TrainerReason.DATASET_INVALID,
+            f"A classifier needs at least two different labels; got: {', '.join(labels) or 'none'}.",
+        )
+    return labels

@@ -15,9 +15,6 @@ Sums = dict[str, float]
 class Task(Protocol):
     """The task's part of the loop."""
 
-    metric_names: Sequence[str]
-    """The metrics it measures, without the split's prefix."""
-
     @property
     def layout(self) -> str:
         """How examples lie in a batch, for the report."""

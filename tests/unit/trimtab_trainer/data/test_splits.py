@@ -8,11 +8,12 @@ import pytest
 from tests.support.training import byte_tokenizer, chats, labelled, make_job, write_jsonl
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.contract.spec import DataSource, Task
+from trimtab_trainer.contract.spec import DataSource
 from trimtab_trainer.data.encoding import TextEncoder
-from trimtab_trainer.data.formats import Chat, Example, Labelled, Text
-from trimtab_trainer.data.splits import encode_split, hold_out, labels_of, leakage, named_files, read_data
+from trimtab_trainer.data.formats import Chat, Example, Text
+from trimtab_trainer.data.splits import encode_split, hold_out, leakage, named_files, read_data
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.tasks.language_modeling import CausalLanguageModeling
 
 
 def texts(*words: str) -> list[Example]:
@@ -58,31 +59,16 @@ def test_a_split_without_anything_to_learn_is_refused() -> None:
         encode_split("train", texts("", " "), TextEncoder(byte_tokenizer(), 100).encode)
 
 
-@pytest.mark.parametrize(
-    ("stated", "found", "expected"),
-    [
-        pytest.param([], ["b", "a", "b"], ("a", "b"), id="sorted labels of the training split"),
-        pytest.param(["z", "a"], ["a"], ("z", "a"), id="stated labels keep their order"),
-        pytest.param([], ["a", "a"], None, id="one label is no choice"),
-        pytest.param(["a", "a"], [], None, id="a label twice"),
-    ],
-)
-def test_labels(stated: list[str], found: list[str], expected: tuple[str, ...] | None) -> None:
-    task = Task.model_validate({"sequenceClassification": {"labels": stated}})
-    examples = [Example("here", Labelled("x", label)) for label in found]
-    if expected is None:
-        with pytest.raises(TrainerError, match="at least two different labels"):
-            labels_of(task, examples)
-    else:
-        assert labels_of(task, examples) == expected
-
-
 def test_a_format_of_another_task_is_refused(tmp_path: Path) -> None:
     config = make_job(data={"train": [{"uri": "s3://data/x.jsonl", "format": "labelled"}]})
     with pytest.raises(
         TrainerError, match=r"`format: labelled` .* does not fit the task causalLanguageModeling"
     ) as caught:
-        read_data(config, lambda source: pytest.fail(f"fetched {source.uri} in {tmp_path}"))
+        read_data(
+            config,
+            lambda source: pytest.fail(f"fetched {source.uri} in {tmp_path}"),
+            allowed=CausalLanguageModeling.formats,
+        )
     assert caught.value.reason is TrainerReason.CONFIG_INVALID
 
 
@@ -94,7 +80,9 @@ def test_all_data_sets_are_read_and_recorded(tmp_path: Path) -> None:
         )
 
     raw = read_data(
-        make_job(data={"train": [{"uri": "s3://data/train.jsonl"}, {"uri": "s3://data/train2.jsonl"}]}), fetch
+        make_job(data={"train": [{"uri": "s3://data/train.jsonl"}, {"uri": "s3://data/train2.jsonl"}]}),
+        fetch,
+        allowed=CausalLanguageModeling.formats,
     )
     assert {name: len(examples) for name, examples in raw.examples.items()} == {"train": 6, "validation": 2, "test": 2}
     assert [one.uri for one in raw.datasets] == [

@@ -1,0 +1,1 @@
+"""Which parameters move: one file a method."""

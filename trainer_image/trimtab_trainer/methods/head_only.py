@@ -1,0 +1,31 @@
+"""Method headOnly: the task's head moves, the trunk stays bit-identical."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.methods.method import Method
+from trimtab_trainer.methods.whole_models import head_parameters, with_adapter_folded_in
+from trimtab_trainer.model_facts import ModelFacts
+
+
+class HeadOnly(Method):
+    """A linear probe."""
+
+    def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
+        """The matrix to the vocabulary, or about one vector a class."""
+        return facts.head_size if config.task.causal_language_modeling is not None else facts.width
+
+    def kept_layers(self, config: RunConfig, facts: ModelFacts) -> int:
+        """A trunk without gradients keeps none of the layers."""
+        del config, facts
+        return 1
+
+    def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:
+        """An earlier version's adapter becomes part of the weights first."""
+        del config
+        model = with_adapter_folded_in(model, adapter).requires_grad_(requires_grad=False)
+        for parameter in head_parameters(model, () if adapter else new_parameters):
+            parameter.requires_grad_(requires_grad=True)
+        return model

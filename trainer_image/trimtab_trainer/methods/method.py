@@ -1,0 +1,61 @@
+"""What a method decides: which parameters exist and move, what they cost, and in which form they are published."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.model_facts import ModelFacts
+
+
+class Method(ABC):
+    """One member of `spec.method`. Methods have no state: everything is in the RunConfig."""
+
+    is_adapter = False
+    """Published as a peft adapter that needs the base model; otherwise as a whole model."""
+    tags: Sequence[str] = ()
+    """Of the model card."""
+
+    def check(self, config: RunConfig, facts: ModelFacts) -> None:
+        """Whether the method can be applied to such a model, from its sizes and names alone.
+
+        Raises:
+            TrainerError: ConfigInvalid naming the field and what would do.
+        """
+        del config, facts
+
+    def load_arguments(self, config: RunConfig) -> dict[str, Any]:
+        """More arguments of `from_pretrained`."""
+        del config
+        return {}
+
+    @abstractmethod
+    def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
+        """How many weights move."""
+
+    def kept_layers(self, config: RunConfig, facts: ModelFacts) -> int:
+        """Of how many layers the backward pass needs the activations."""
+        del config
+        return facts.layers
+
+    @abstractmethod
+    def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:
+        """Freeze and wrap, so that exactly the method's parameters require gradients.
+
+        Args:
+            config: of the run.
+            model: a transformers model in float32.
+            new_parameters: names of weights that the files did not have: the task's new head.
+            adapter: folder of an earlier version's adapter to go on from.
+
+        Raises:
+            TrainerError: ConfigInvalid where the method does not fit the model.
+        """
+
+
+def invalid(message: str) -> TrainerError:
+    """The user's configuration must change."""
+    return TrainerError(TrainerReason.CONFIG_INVALID, message)

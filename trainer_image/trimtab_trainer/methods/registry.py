@@ -1,0 +1,20 @@
+"""The methods by their names in `spec.method`."""
+
+from collections.abc import Mapping
+
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.methods.full import FullFineTuning
+from trimtab_trainer.methods.head_only import HeadOnly
+from trimtab_trainer.methods.lora import LowRankAdapters
+from trimtab_trainer.methods.method import Method
+
+METHODS: Mapping[str, Method] = {
+    "lora": LowRankAdapters(),
+    "full": FullFineTuning(),
+    "headOnly": HeadOnly(),
+}
+
+
+def method_of(config: RunConfig) -> Method:
+    """What `spec.method` names."""
+    return METHODS[config.method.kind]

@@ -1,0 +1,1 @@
+"""What the loss asks: one file an objective."""

@@ -1,0 +1,71 @@
+"""What a task (with its objective) brings besides the loop's part: model class, formats, encoder, names for users."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from peft import TaskType
+
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.contract.spec import DataFormat
+from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.formats import Example
+from trimtab_trainer.model import TrainableModel, load_tokenizer
+from trimtab_trainer.tasks.task import Task
+
+
+class Encoder(Protocol):
+    """Examples to what a model reads."""
+
+    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
+        """All examples in their order."""
+        ...
+
+
+class TaskDefinition(ABC):
+    """One member of `spec.task`, or an objective over one. Definitions have no state: everything is in the RunConfig."""
+
+    metric_names: Sequence[str]
+    """The metrics it measures, without the split's prefix."""
+    formats: tuple[DataFormat, ...]
+    """The data formats it can learn from, in the order in which they are inferred."""
+    auto_model: Any
+    """The class of transformers that loads the model, by which users load it too."""
+    pipeline_tag: str
+    """The task's name on a model card."""
+    peft_task_type: TaskType | None = None
+    has_new_head: bool = True
+    """Weights that the model's files lack are the task's new head; otherwise they are an error."""
+    packs: bool = False
+    """Several examples may share a row."""
+
+    def labels(self, config: RunConfig, examples: Sequence[Example]) -> tuple[str, ...]:
+        """The labels in the order of the head's outputs, from the training split; empty for tasks without labels."""
+        del config, examples
+        return ()
+
+    def load_processor(self, directory: Path) -> Any:
+        """What turns the user's data into tensors and is saved beside the model."""
+        return load_tokenizer(directory)
+
+    def load_arguments(self, config: RunConfig, labels: Sequence[str]) -> dict[str, Any]:
+        """More arguments of `from_pretrained`."""
+        del config
+        if not labels:
+            return {}
+        # With another number of labels than an already fine-tuned model has, its head is made anew.
+        return {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: number for number, label in enumerate(labels)},
+            "ignore_mismatched_sizes": True,
+        }
+
+    @abstractmethod
+    def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> Encoder:
+        """From the user's words to the model's numbers."""
+
+    @abstractmethod
+    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
+        """The loop's part, and a warning for the user ("" for none)."""
