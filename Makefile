@@ -81,6 +81,10 @@ bench-operator: setup up ## How fast the operator is, and how many API writes a 
 bench-checkpoints: up ## How long a checkpoint stops training
 	$(WITH_CLUSTER) dev/in-trainer-image python -m tests.benchmarks.checkpoint_stall $(ARGS)
 
+.PHONY: bench-training
+bench-training: setup ## Fine-tuning side by side with TRL: speed, memory, held-out loss (20 min)
+	$(VENV)/python tests/benchmarks/training/run.py $(ARGS)
+
 .PHONY: bench-server
 bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
 	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)
