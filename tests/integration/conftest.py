@@ -33,7 +33,8 @@ def _install(server: Api, crd: Manifest) -> bool:
 
 
 def _established(crd: Manifest) -> bool:
-    conditions = crd.get("status", {}).get("conditions", [])
+    # A CRD that was made this moment has null here.
+    conditions = crd.get("status", {}).get("conditions") or []
     return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)
 
 

@@ -121,7 +121,7 @@ class StatusModel(Document):
 
 
 IMMUTABLE = "x-trimtab-immutable"
-"""JSON-schema key on a model: the names of fields that cannot change after creation."""
+"""JSON-schema key on a model or field: the names of fields that cannot change after creation, or what to say by name."""
 
 
 def immutable(*fields: str, **extra: Any) -> ConfigDict:

@@ -6,9 +6,10 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column
+from trimtab_operator.api.common import ApiObject, Column
+from trimtab_operator.api.rules import RULES, frozen, is_frozen_by_field, rules_of_field, rules_of_object
 from trimtab_operator.names import CATEGORY, GROUP, VERSION
-from trimtab_trainer.contract.base import ONLY, UNAVAILABLE, UNION, Document
+from trimtab_trainer.contract.base import UNAVAILABLE, Document
 
 Schema = dict[str, Any]
 _KEPT = (
@@ -19,6 +20,7 @@ _KEPT = (
 MAX_OBJECT_NAME = 253
 DEFAULT_WORDS = " Default: "
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_ATOMIC = "x-kubernetes-map-type"
 
 
 class _WithFactories(GenerateJsonSchema):
@@ -86,15 +88,20 @@ def object_schema(model: type[ApiObject]) -> Schema:
         },
     }
     schema["properties"]["spec"].pop("default", None)
+    # Written whole by the operator alone: a record of who owns which part of it would be longer than the status.
+    schema["properties"]["status"][_ATOMIC] = "atomic"
     if "spec" in raw.get("required", []):
         schema["required"] = ["spec"]
     if model.resource.rules:
-        schema["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in model.resource.rules]
+        schema[RULES] = [{"rule": rule, "message": text} for rule, text in model.resource.rules]
     return schema
 
 
-def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
-    """One node of pydantic's schema as a structural schema: references inlined, null dropped, unions as CEL."""
+def structural(node: Schema, definitions: dict[str, Schema], *, inherited: str = "") -> Schema:
+    """One node of pydantic's schema as a structural schema: references inlined, null dropped, unions as CEL.
+
+    `inherited` is what is said about a change where all of the node is immutable.
+    """
     node = _resolve(node, definitions)
     schema: Schema = {key: node[key] for key in _KEPT if node.get(key) is not None}
     if schema.get("x-kubernetes-int-or-string"):
@@ -109,7 +116,7 @@ def structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         if bound in node:
             schema |= {limit: node[bound], bound: True}
     if node.get("type") == "object":
-        schema |= _object(node, definitions)
+        schema |= _object(node, definitions, inherited=inherited)
     elif node.get("type") == "array":
         schema["items"] = structural(node.get("items", {}), definitions)
     elif "type" not in node:
@@ -142,56 +149,32 @@ def without_defaults(schema: Schema) -> Schema:
     return schema
 
 
-def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
+def _object(node: Schema, definitions: dict[str, Schema], *, inherited: str) -> Schema:
     if "properties" not in node:
         extra = node.get("additionalProperties", True)
         if extra in (True, {}):
             # Not a map of untyped values: rules cannot see a field of such a type, nor whether it is set.
             return {_PRESERVE: True}
         return {"additionalProperties": structural(extra, definitions)} if extra else {}
-    properties = {name: structural(child, definitions) for name, child in node["properties"].items()}
+    properties = {name: _field(name, node, definitions, inherited=inherited) for name in node["properties"]}
     result: Schema = {"properties": properties}
     if node.get("required"):
         result["required"] = node["required"]
-    if rules := _rules(node):
-        result["x-kubernetes-validations"] = rules
+    if rules := rules_of_object(node, properties, inherited=inherited):
+        result[RULES] = rules
     return result
 
 
-def _rules(node: Schema) -> list[Schema]:
-    properties = node["properties"]
-    rules = []
-    if node.get(UNION):
-        members = ", ".join(f"has(self.{name})" for name in properties)
-        names = ", ".join(name for name, child in properties.items() if UNAVAILABLE not in child)
-        rules.append(
-            {"rule": f"[{members}].filter(x, x).size() == 1", "message": f"exactly one of {names} must be set"}
-        )
-    for name, child in properties.items():
-        if UNAVAILABLE in child:
-            rules.append({"rule": f"!has(self.{name})", "message": f"{name} {child[UNAVAILABLE]}"})
-        if ONLY in child:
-            rules.append(_only(name, child[ONLY]))
-    rules += [_immutable(name, required=name in node.get("required", [])) for name in node.get(IMMUTABLE, [])]
-    return rules + list(node.get("x-kubernetes-validations", []))
-
-
-def _only(name: str, value: Any) -> Schema:
-    if value == []:
-        return {
-            "rule": f"!has(self.{name}) || size(self.{name}) == 0",
-            "message": f"{name} is not available in this release",
-        }
-    literal = str(value).lower() if isinstance(value, bool) else repr(value)
-    message = f"{name} must be {literal}: other values are not available in this release"
-    return {"rule": f"!has(self.{name}) || self.{name} == {literal}", "message": message}
-
-
-def _immutable(name: str, *, required: bool) -> Schema:
-    same = f"self.{name} == oldSelf.{name}"
-    if not required:
-        same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
-    return {"rule": same, "message": f"{name} is immutable"}
+def _field(name: str, node: Schema, definitions: dict[str, Schema], *, inherited: str) -> Schema:
+    field = _resolve(node["properties"][name], definitions)
+    text = frozen(name, node, inherited=inherited)
+    schema = structural(field, definitions, inherited=text if is_frozen_by_field(field) else "")
+    if rules := rules_of_field(name, field, frozen=text):
+        schema[RULES] = [*rules, *schema.get(RULES, [])]
+    if text and not inherited and field.get("type") == "object":
+        # What nobody can change needs no record of who owns which part of it.
+        schema[_ATOMIC] = "atomic"
+    return schema
 
 
 def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:

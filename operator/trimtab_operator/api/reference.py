@@ -6,6 +6,7 @@ from typing import Any
 
 from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.crd import DEFAULT_WORDS, custom_resource_definition
+from trimtab_operator.api.rules import NEVER, RULES
 from trimtab_operator.names import API_VERSION
 
 _HEAD = f"""<!-- Generated from operator/trimtab_operator/api by `make generate`: change the models, not this file. -->
@@ -42,7 +43,7 @@ def api_reference(kinds: Sequence[type[ApiObject]]) -> str:
 
 def _kind(name: str, schema: dict[str, Any]) -> list[str]:
     lines = ["", f"## {name}", "", schema["description"]]
-    lines += [f"- {rule['message']}" for rule in schema.get("x-kubernetes-validations", [])]
+    lines += [f"- {rule['message']}" for rule in schema.get(RULES, [])]
     for part in ("spec", "status"):
         for path, node in _objects(part, schema["properties"][part]):
             lines += ["", f"### {name} `{path}`", "", *_object(node)]
@@ -62,23 +63,25 @@ def _objects(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
 
 
 def _object(node: dict[str, Any]) -> list[str]:
-    unavailable = {name for name in node["properties"] if _refused(name, node)}
-    rules = [
-        f"- {rule['message']}"
-        for rule in node.get("x-kubernetes-validations", [])
-        if rule["rule"] not in {f"!has(self.{name})" for name in unavailable}
-    ]
+    rules = [f"- {message}" for message in dict.fromkeys(_messages(node))]
     lines = [node.get("description", ""), *([""] if rules else []), *rules, ""]
     lines += ["| field | type | default | what it says |", "|---|---|---|---|"]
     for name, child in node["properties"].items():
         mark = r" \*" if name in node.get("required", []) else ""
         default = f"`{json.dumps(child['default'])}`" if "default" in child else ""
-        lines.append(f"| `{name}`{mark} | {_type(child)} | {default} | {_text(child, refused=name in unavailable)} |")
+        lines.append(f"| `{name}`{mark} | {_type(child)} | {default} | {_text(child, refused=_is_refused(child))} |")
     return lines
 
 
-def _refused(name: str, node: dict[str, Any]) -> bool:
-    return any(rule["rule"] == f"!has(self.{name})" for rule in node.get("x-kubernetes-validations", []))
+def _messages(node: dict[str, Any]) -> Iterator[str]:
+    """What an object and those of its fields that are no objects refuse. Objects speak for themselves."""
+    fields = [child for child in node["properties"].values() if "properties" not in child and not _is_refused(child)]
+    for ruled in (node, *fields):
+        yield from (rule["message"] for rule in ruled.get(RULES, []))
+
+
+def _is_refused(node: dict[str, Any]) -> bool:
+    return any(rule["rule"] == NEVER for rule in node.get(RULES, []))
 
 
 def _text(node: dict[str, Any], *, refused: bool) -> str:

@@ -32,14 +32,10 @@ _JOB_RULES: list[JsonValue] = [
         "message": "method.headOnly needs a task with a head of its own, for example sequenceClassification: the head of a "
         "language model is shared with its embeddings",
     },
-    {
-        "rule": "self.checkpoints.resume == oldSelf.checkpoints.resume && has(self.checkpoints.everySteps) == "
-        "has(oldSelf.checkpoints.everySteps) && (!has(self.checkpoints.everySteps) || self.checkpoints.everySteps == "
-        "oldSelf.checkpoints.everySteps) && has(self.checkpoints.everySeconds) == has(oldSelf.checkpoints.everySeconds) && "
-        "(!has(self.checkpoints.everySeconds) || self.checkpoints.everySeconds == oldSelf.checkpoints.everySeconds)",
-        "message": "spec.checkpoints is immutable but for keepLast and keepBest",
-    },
 ]
+_CHECKPOINTS_FROZEN: dict[str, JsonValue] = dict.fromkeys(
+    ("everySteps", "everySeconds", "resume"), "spec.checkpoints is immutable but for keepLast and keepBest"
+)
 
 
 class Evaluation(Document):
@@ -114,7 +110,9 @@ class FineTuneJobSpec(Document):
     """How to train."""
     distribution: spec.Distribution = Field(default_factory=spec.Distribution)
     """Over how many pods and accelerators."""
-    checkpoints: spec.Checkpoints = Field(default_factory=spec.Checkpoints)
+    checkpoints: spec.Checkpoints = Field(
+        default_factory=spec.Checkpoints, json_schema_extra={IMMUTABLE: _CHECKPOINTS_FROZEN}
+    )
     """When to save, and what to keep."""
     evaluation: Evaluation = Field(default_factory=Evaluation)
     """What the model must prove."""

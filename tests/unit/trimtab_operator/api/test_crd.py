@@ -6,6 +6,7 @@ import pytest
 
 from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.crd import custom_resource_definition, structural
+from trimtab_operator.api.rules import NEVER, UNCHANGED
 from trimtab_operator.api.v1alpha1 import KINDS, FineTuneJob
 
 Schema = dict[str, Any]
@@ -79,30 +80,58 @@ def test_a_status_has_no_defaults(kind: type[ApiObject]) -> None:
             "exactly one of lora, full, headOnly must be set",
             id="union",
         ),
-        pytest.param("spec.method", "!has(self.qlora)", "qlora is not available in this release", id="unavailable"),
+        pytest.param("spec.method.qlora", "false", "qlora is not available in this release", id="unavailable"),
         pytest.param(
-            "spec.output",
-            "!has(self.merge) || self.merge == false",
+            "spec.output.merge",
+            "self == false",
             "merge must be false: other values are not available in this release",
             id="only one value",
         ),
         pytest.param(
-            "spec.data",
-            "!has(self.general) || size(self.general) == 0",
-            "general is not available in this release",
-            id="only empty",
+            "spec.data.general", "size(self) == 0", "general is not available in this release", id="only empty"
         ),
-        pytest.param("spec", "self.model == oldSelf.model", "model is immutable", id="immutable"),
+        pytest.param("spec.task", "self == oldSelf", "task is immutable", id="immutable union"),
+        pytest.param("spec.managedBy", "self == oldSelf", "managedBy is immutable", id="immutable with a default"),
+        pytest.param("spec.model.uri", "self == oldSelf", "model is immutable", id="immutable with its object"),
+        pytest.param("spec.data.train", "self == oldSelf", "data is immutable", id="immutable list"),
+        pytest.param("spec.profile", "self == oldSelf", "profile is immutable", id="immutable and optional: its value"),
         pytest.param(
             "spec",
-            "has(self.profile) == has(oldSelf.profile) && (!has(self.profile) || self.profile == oldSelf.profile)",
+            "has(self.profile) == has(oldSelf.profile)",
             "profile is immutable",
-            id="immutable and optional",
+            id="immutable and optional: its presence",
         ),
     ],
 )
 def test_rules(path: str, rule: str, message: str) -> None:
     assert {"rule": rule, "message": message} in field(schema_of(FineTuneJob), path)["x-kubernetes-validations"]
+
+
+def frozen_fields(node: Schema, path: str) -> Iterator[tuple[str, Schema, Schema]]:
+    """Fields and objects of an immutable object, down to what is compared as a whole."""
+    for name, child in node["properties"].items():
+        yield f"{path}.{name}", child, node
+        if "properties" in child and UNCHANGED not in texts(child):
+            yield from frozen_fields(child, f"{path}.{name}")
+
+
+def texts(node: Schema) -> list[str]:
+    return [rule["rule"] for rule in node.get("x-kubernetes-validations", [])]
+
+
+@pytest.mark.parametrize("name", ["model", "data", "training", "distribution", "evaluation", "output"])
+def test_no_part_of_an_immutable_object_can_change(name: str) -> None:
+    for path, node, parent in frozen_fields(field(schema_of(FineTuneJob), f"spec.{name}"), name):
+        field_name = path.rpartition(".")[2]
+        is_refused = any(rule in (NEVER, "size(self) == 0") or rule.startswith("self == ") for rule in texts(node))
+        assert "properties" in node or is_refused, f"{path}: its value can change"
+        always_there = field_name in parent.get("required", []) or "default" in node or NEVER in texts(node)
+        compared = any(f"has(self.{field_name}) == has(oldSelf.{field_name})" in rule for rule in texts(parent))
+        assert always_there or compared, f"{path}: it can come and go"
+
+
+def test_what_the_operator_writes_whole_has_one_owner() -> None:
+    assert all(field(schema_of(kind), "status")["x-kubernetes-map-type"] == "atomic" for kind in KINDS)
 
 
 def test_descriptions_name_defaults() -> None:
