@@ -48,6 +48,7 @@ ACCEPTED = [
     job("", {"spec.training.dropout": None, "spec.budget.maxCost": None, "spec.data.packing": None}, "null is absent"),
     job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
     job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
+    job("", {"spec.model.uri": "modelversion://support-tone-v1"}, "a model version as base"),
     job("", {"spec.data.train.0.uri": "hf://org/name/train.parquet"}, "data of a hub"),
     job("", {"spec.data.train.0.uri": "s3://data/folder/"}, "a folder of data"),
     job("", {"spec.data.train.0.uri": "s3://data/a..b/..c.jsonl"}, "dots that are no parent"),
@@ -77,7 +78,6 @@ ACCEPTED = [
 ]
 
 REFUSED = [
-    job(f"modelversion:// {NOT_YET}", {"spec.model.uri": "modelversion://support-tone-v1"}, "a model version as base"),
     # Unions
     job('unknown field "spec.method.loraa"', {"spec.method": {"loraa": {}}}, "unknown method"),
     job(METHODS, {"spec.method": {"lora": {}, "full": {}}}, "two methods"),
@@ -178,6 +178,11 @@ REFUSED = [
     job("spec.model.uri", {"spec.model.uri": "s3://bucket"}, "model without a path"),
     job("spec.model.uri", {"spec.model.uri": "hf://name"}, "hub model without an organisation"),
     job("spec.model.uri", {"spec.model.uri": "/etc/passwd"}, "model by path"),
+    job(
+        "revision belongs to hf:// models",
+        {"spec.model": {"uri": "modelversion://tone-v1", "revision": "main"}},
+        "revision of a model version",
+    ),
     job(
         "uri must not contain '..'",
         {"spec.model.uri": "pvc://claim/../../var/run/trimtab"},

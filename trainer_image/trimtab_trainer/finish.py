@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.prepare import Prepared
-from trimtab_trainer.publishing.export import export_format, export_model, model_card
+from trimtab_trainer.publishing.export import export_format, export_model
+from trimtab_trainer.publishing.facts import PublicationFacts
+from trimtab_trainer.publishing.model_card import model_card
+from trimtab_trainer.publishing.provenance import write_provenance
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
 from trimtab_trainer.reporting import answers
 from trimtab_trainer.reporting.loss_curve import draw_loss_curve
@@ -90,10 +94,11 @@ def publish_model(
     """Export, reserve a version, upload and verify."""
     config, directory = attempt.config, attempt.scratch / "export"
     export_model(prepared.model, config, directory)
-    card = model_card(config, metrics=metrics, datasets=prepared.datasets, base_digest=prepared.model_digest)
-    (directory / "README.md").write_text(card, "utf-8")
     if prepared.model.labels:
         (directory / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
+    facts = publication_facts(attempt, prepared, step=step, metrics=metrics)
+    (directory / "README.md").write_text(model_card(facts), "utf-8")
+    write_provenance(facts, directory)
     origin = ModelOrigin(
         base_model_digest=prepared.model_digest,
         datasets=prepared.datasets,
@@ -103,6 +108,27 @@ def publish_model(
     )
     attempt.published = publish(
         directory, store=store, config=config, reserve=lambda taken: _reserve(attempt, taken), origin=origin
+    )
+
+
+def publication_facts(
+    attempt: Attempt, prepared: Prepared, *, step: int, metrics: Mapping[str, float]
+) -> PublicationFacts:
+    """What the model's card and its provenance say."""
+    usage, finished = attempt.usage(), datetime.now(UTC)
+    return PublicationFacts(
+        config=attempt.config,
+        step=step,
+        base_digest=prepared.model_digest,
+        datasets=prepared.datasets,
+        metrics=metrics,
+        usage=usage,
+        software=software_versions(),
+        started=finished - timedelta(seconds=usage.active_seconds),
+        finished=finished,
+        parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),
+        trained_parameters=sum(parameter.numel() for parameter in prepared.model.trainable.values()),
+        truncated={name: split.summary.truncated for name, split in prepared.splits.items()},
     )
 
 

@@ -114,16 +114,20 @@ _RUN_IDENTITY = {
 _MAY_CHANGE = {"checkpoints": {"keep_last", "keep_best"}}
 
 
-def config_sha256(config: RunConfig) -> str:
-    """What identifies "the same run": 64 hex digits over the part of the spec that cannot change while a job lives.
+def run_identity(config: RunConfig) -> dict[str, Any]:
+    """What identifies "the same run": the part of the spec that cannot change while a job lives.
 
     Left out: the attempt, the job's identity (manifests name it beside this), pins, store, image, limits and what may be
     changed on the way (`keepLast`, `keepBest`). Defaults are left out too, so that a release which adds a field resumes older runs.
     """
-    identity = config.model_dump(
+    return config.model_dump(
         mode="json", by_alias=True, include=_RUN_IDENTITY, exclude=_MAY_CHANGE, exclude_defaults=True
     )
-    return sha256_hex(canonical_json(identity))
+
+
+def config_sha256(config: RunConfig) -> str:
+    """The digest of the run's identity: 64 hex digits."""
+    return sha256_hex(canonical_json(run_identity(config)))
 
 
 def job_prefix(store: Store, job: JobIdentity) -> str:

@@ -22,13 +22,14 @@ class ModelSource(Document):
     model_config = rules(
         _NO_PARENTS,
         (
-            "!self.uri.startsWith('modelversion://')",
-            "uri: modelversion:// is not available in this release; name the base model itself",
+            "!self.uri.startsWith('modelversion://') || !(has(self.revision) && self.revision != '')",
+            "revision belongs to hf:// models: a ModelVersion never changes",
         ),
     )
 
     uri: ModelURI
-    """Where the base model is: `s3://bucket/path`, `hf://org/name`, `pvc://claim/path` or `modelversion://name`. Weights must be safetensors."""
+    """Where the base model is: `s3://bucket/path`, `hf://org/name`, `pvc://claim/path`, or `modelversion://name`: a ModelVersion of the same namespace,
+    from whose weights training goes on. Weights must be safetensors."""
     revision: str = Field(default="", max_length=128)
     """Commit, tag or branch of an `hf://` model. A commit makes the job reproducible."""
     digest: Digest = ""

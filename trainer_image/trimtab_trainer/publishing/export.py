@@ -1,8 +1,5 @@
 """The trained model as its users load it: a peft adapter directory, or a transformers model directory."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +7,7 @@ import torch
 from peft import PeftModel
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
+from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import base_source
 from trimtab_trainer.methods.registry import method_of
@@ -63,36 +60,6 @@ def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> N
     else:
         model.module.float().save_pretrained(directory, max_shard_size=SHARD_SIZE)
     model.tokenizer.save_pretrained(directory)
-
-
-def model_card(
-    config: RunConfig, *, metrics: Mapping[str, float], datasets: Sequence[ResolvedDataset], base_digest: str
-) -> str:
-    """README.md in Hugging Face's model card format."""
-    is_adapter = export_format(config) == "peftAdapter"
-    tags = ["trimtab", f"base_model:{'adapter' if is_adapter else 'finetune'}:{base_model_name(config)}"]
-    front = {
-        "base_model": base_model_name(config),
-        "library_name": "peft" if is_adapter else "transformers",
-        "pipeline_tag": definition_of(config).pipeline_tag,
-        "tags": [*tags, *method_of(config).tags],
-    }
-    lines = [f"{key}: {json.dumps(value)}" for key, value in front.items()]
-    results = [f"| {name} | {value:.6g} |" for name, value in metrics.items() if math.isfinite(value)]
-    data = [f"| {dataset.uri} | {dataset.examples} | `{dataset.digest}` |" for dataset in datasets]
-    origin = (
-        f"Fine-tuned from `{config.model.uri}` (`{base_digest}`) by FineTuneJob `{config.job.namespace}/{config.job.name}`: "
-        f"task {config.task.kind}, objective {config.objective.kind}, method {config.method.kind}."
-    )
-    parts = [
-        "---\n" + "\n".join(lines) + "\n---",
-        f"# {config.output.model_name}",
-        origin,
-        "## Use\n\n```python\n" + loading_code(config) + "\n```",
-        "## Results\n\n| metric | value |\n|---|---|\n" + "\n".join(results),
-        "## Data\n\n| data set | examples | digest |\n|---|---|---|\n" + "\n".join(data),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def loading_code(config: RunConfig) -> str:
