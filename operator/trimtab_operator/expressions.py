@@ -104,6 +104,19 @@ class Expression:
             raise ExpressionError(f"`{self.text}` cannot be evaluated: {error}") from error
 
 
+def value_of(part: ast.expr, values: Values) -> float:
+    """The value of one side of a condition that was read, for messages.
+
+    Raises:
+        ExpressionError: a value is missing, or the arithmetic is impossible.
+    """
+    evaluator = SimpleEval(names=dict(values), functions=dict(_FUNCTIONS))
+    try:
+        return float(evaluator.eval("", previously_parsed=part))
+    except (InvalidExpression, ArithmeticError, TypeError, ValueError) as error:
+        raise ExpressionError(str(error)) from error
+
+
 @lru_cache(maxsize=1024)
 def compile_expression(text: str, variables: tuple[str, ...] = VARIABLES) -> Expression:
     """Read a condition; it must say yes or no.

@@ -20,6 +20,14 @@ ATTEMPT_LABEL = f"{GROUP}/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONFIG_HASH_ANNOTATION = f"{GROUP}/config-sha256"
+VERIFY_ANNOTATION = f"{GROUP}/verify"
+"""On a ModelVersion: any new value has its bytes read back."""
+EVALUATE_ANNOTATION = f"{GROUP}/evaluate"
+"""On a ModelVersion: any new value has its gates measured again."""
+APPROVE_ANNOTATION = f"{GROUP}/approve"
+"""On a ModelVersion: a person lets its inconclusive gates pass, and says who and why."""
+VERSION_JOB_ANNOTATION = f"{GROUP}/version-job"
+"""On the pods of a version's Job: their VersionJobConfig, which the pod reads as a file."""
 SERVER_CONFIG_ANNOTATION = f"{GROUP}/server-config"
 """On a server's pods: their ServerConfig, which the pod reads as a file."""
 
@@ -54,6 +62,11 @@ def child_name(owner: str, suffix: str) -> str:
 def attempt_job(job: str, attempt: int) -> str:
     """Name of an attempt's Job, its ConfigMap and its headless Service."""
     return child_name(job, f"a{attempt}")
+
+
+def version_job(version: str, request: str) -> str:
+    """Name of the Job that looks at a ModelVersion: another one for each request."""
+    return child_name(version, f"check-{hashlib.sha256(request.encode()).hexdigest()[:8]}")
 
 
 def model_version(model_name: str, version: int) -> str:

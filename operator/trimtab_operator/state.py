@@ -95,6 +95,10 @@ class ObservedJob:
     """The ModelVersion named in `status.modelVersion`, when it exists."""
     rejected: RejectedWrite | None = None
     """The last write for this object that the API server refused, while the spec is the same."""
+    rivals: tuple[ModelVersion, ...] = ()
+    """Versions of the model that this job makes; only where a gate names the champion."""
+    rollouts: tuple[ModelRollout, ...] = ()
+    """Likewise its rollouts."""
 
     @property
     def profile_spec(self) -> TrainingProfileSpec | None:
@@ -114,11 +118,20 @@ class ObservedJob:
 
 @dataclass(frozen=True, slots=True)
 class ObservedVersion:
-    """A ModelVersion and what uses it."""
+    """A ModelVersion, what uses it, and the Jobs that look at it."""
 
     version: ModelVersion
     storage: StorageProfile | None
     rollouts: tuple[ModelRollout, ...]
+    profile: TrainingProfile | None = None
+    """The profile that trained it, or the default one: its Jobs run there."""
+    siblings: tuple[ModelVersion, ...] = ()
+    """All versions of the model; only where a gate names the champion."""
+    jobs: tuple[Manifest, ...] = ()
+    """batch/v1 Jobs controlled by this ModelVersion."""
+    pods: tuple[Manifest, ...] = ()
+    """Pods controlled by those Jobs."""
+    rejected: RejectedWrite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +208,22 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionCheck:
+    """What the plan knows about the Job that looks at a ModelVersion. The status of the same pass records it."""
+
+    job_name: str
+    verify: str
+    """Request that it answers."""
+    evaluate: str | None
+    """Request that it answers, when it measures too."""
+    has_ended: bool = False
+    words: TerminationMessage | None = None
+    """What it found, or how it failed."""
+    problem: Problem | None = None
+    """Why it hangs, or why it has ended without a word."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What should be done now. Everything in it is safe to do twice."""
 
@@ -212,6 +241,8 @@ class Plan:
     """Look again then, even if nothing happens."""
     course: Course | None = None
     """FineTuneJobs only: what was decided about the attempts."""
+    check: VersionCheck | None = None
+    """ModelVersions only: the Job that is wanted, or was and has an answer."""
 
 
 @dataclass(frozen=True, slots=True)

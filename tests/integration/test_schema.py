@@ -16,6 +16,10 @@ METHODS = "exactly one of lora, full, headOnly must be set"
 Changes = dict[str, Any]
 
 
+GATE: Changes = {"metric": "eval_loss", "successCondition": "result <= baseline * 1.05"}
+GENERAL: Changes = {"spec.data.general": [{"uri": "s3://data/general.jsonl"}]}
+
+
 def job(message: str, changes: Changes, name: str) -> Any:
     return pytest.param("FineTuneJob", changes, message, id=f"job: {name}")
 
@@ -35,6 +39,7 @@ ACCEPTED = [
         {"spec.task": {"sequenceClassification": {}}, "spec.method": {"headOnly": {}}},
         "headOnly with a head of its own",
     ),
+    job("", {"spec.evaluation.gates": [GATE | {"source": "general"}], **GENERAL}, "a gate against forgetting"),
     job("", {"spec.training.epochs": 0.5}, "half an epoch"),
     job("", {"spec.training.maxSteps": 10}, "maxSteps"),
     job(
@@ -46,10 +51,6 @@ ACCEPTED = [
         "best by validation",
     ),
     job("", {"spec.training.dropout": None, "spec.budget.maxCost": None, "spec.data.packing": None}, "null is absent"),
-    job("", {"spec.training.dropout": 0.1, "spec.training.labelSmoothing": 0.1}, "dropout and smoothing"),
-    job("", {"spec.training.adversarial": {"freeLb": {"steps": 2}}}, "adversarial training"),
-    job("", {"spec.training.schedule": {"cosineWithRestarts": {"cycles": 4}}}, "restarts"),
-    job("", {"spec.training.classWeights": {"byLabel": {"yes": 2.5}}}, "class weights"),
     job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
     job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
     job("", {"spec.model.uri": "modelversion://support-tone-v1"}, "a model version as base"),
@@ -97,8 +98,6 @@ REFUSED = [
         "two schedules",
     ),
     job("exactly one of cosine, linear, constant", {"spec.training.schedule": {}}, "no schedule"),
-    job("exactly one of fgm, pgd, freeLb", {"spec.training.adversarial": {"fgm": {}, "pgd": {}}}, "two attacks"),
-    job("exactly one of balanced, byLabel", {"spec.training.classWeights": {}}, "no class weights"),
     row("ModelRollout", "exactly one of builtin must be set", {"spec.serving": {}}, "no serving"),
     row(
         "StorageProfile",
@@ -132,16 +131,28 @@ REFUSED = [
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
+    job(f"dropout {NOT_YET}", {"spec.training.dropout": 0.1}, "dropout"),
     job(f"layerwiseLearningRateDecay {NOT_YET}", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise decay"),
     job(f"gradualUnfreezing {NOT_YET}", {"spec.training.gradualUnfreezing": {"everySteps": 10}}, "gradual unfreezing"),
+    job(f"adversarial {NOT_YET}", {"spec.training.adversarial": {"fgm": {}}}, "adversarial"),
     job(f"continual {NOT_YET}", {"spec.training.continual": {}}, "continual"),
     job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
     job(f"mixFraction {NOT_YET}", {"spec.data.mixFraction": 0.1}, "mixFraction"),
-    job(f"general {NOT_YET}", {"spec.data.general": [{"uri": "s3://data/general.jsonl"}]}, "general data"),
     job(
-        f"gates {NOT_YET}",
-        {"spec.evaluation.gates": [{"metric": "eval_loss", "successCondition": "result < 1"}]},
-        "gates",
+        "a gate on general data needs data.general",
+        {"spec.evaluation.gates": [GATE | {"source": "general"}]},
+        "a gate without its data",
+    ),
+    job("a gate on test data needs data.test", {"spec.evaluation.gates": [GATE]}, "a gate without test data"),
+    job(
+        "a gate needs successCondition or failureCondition",
+        {"spec.evaluation.gates": [{"metric": "loss", "source": "general"}], **GENERAL},
+        "a gate without a condition",
+    ),
+    job(
+        "spec.evaluation.gates[0].successCondition",
+        {"spec.evaluation.gates": [GATE | {"source": "general", "successCondition": "result; 1"}], **GENERAL},
+        "a condition that is no arithmetic",
     ),
     job("merge must be false", {"spec.output.merge": True}, "merge"),
     job("sign must be false", {"spec.output.sign": True}, "sign"),

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trimtab_trainer import __main__ as program
-from trimtab_trainer import finish, prepare, run, termination
+from trimtab_trainer import finish, prepare, published_model, run, termination
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
@@ -168,6 +168,8 @@ class MemoryStorage:
         patch.setattr(prepare, "fetch_dataset", self.fetch_dataset)
         patch.setattr(base_model, "fetch_model", self.fetch_model)
         patch.setattr(base_model, "fetch_artifact", self.fetch_artifact)
+        patch.setattr(published_model, "fetch_model", self.fetch_model)
+        patch.setattr(published_model, "fetch_artifact", self.fetch_artifact)
         patch.setattr(finish, "publish", self.publish)
 
     def open(self, _store: Store) -> "MemoryStorage":
@@ -373,6 +375,17 @@ def make_job(**changes: Any) -> RunConfig:
     return RunConfig.model_validate({**base, **document})
 
 
+Job = Callable[..., RunConfig]
+
+
+def job_on(store: Store, **changes: Any) -> RunConfig:
+    """The same job with model and data below `in/` of the store's bucket."""
+    data = {split: [{"uri": f"s3://{store.bucket}/in/data/{split}.jsonl"}] for split in ("train", "validation", "test")}
+    known = {"model": {"uri": f"s3://{store.bucket}/in/models/llama"}}
+    document = make_job(**{**known, **changes, "data": data | changes.get("data", {})}).to_json()
+    return RunConfig.model_validate({**document, "store": store.to_json()})
+
+
 def write_job_files(root: Path) -> Path:
     """Models and data that `make_job` names."""
     (root / "models").mkdir(parents=True)
@@ -383,6 +396,10 @@ def write_job_files(root: Path) -> Path:
     write_jsonl(root / "data" / "train.jsonl", chats(22))
     write_jsonl(root / "data" / "validation.jsonl", chats(5, turns=2))
     write_jsonl(root / "data" / "test.jsonl", [{**row} for row in chats(27)[22:]])
+    write_jsonl(
+        root / "data" / "general.jsonl",
+        [{"text": f"The {number} seas are wide and {number} ships sail."} for number in range(6)],
+    )
     for split, count in (("train", 22), ("validation", 6), ("test", 6)):
         write_jsonl(root / "data" / f"{split}-labelled.jsonl", labelled(count))
     return root

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_trainer import logs
+from trimtab_trainer.contract.gates import GateMeasurement
 from trimtab_trainer.contract.manifests import reports_prefix
 from trimtab_trainer.contract.messages import CommittedCheckpoint, MetricValue, Phase, Progress, PublishedModel, Usage
 from trimtab_trainer.contract.run_config import RunConfig
@@ -42,6 +43,10 @@ class Attempt:
     stall_seconds: float = 0.0
     published: PublishedModel | None = None
     report_uri: str = ""
+    gates: list[GateMeasurement] = field(default_factory=list)
+    """The numbers of the gates, once they are measured."""
+    champion: str = ""
+    """Name of the version that was measured as champion."""
 
     @property
     def last_checkpoint(self) -> CommittedCheckpoint | None:

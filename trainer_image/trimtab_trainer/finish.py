@@ -17,7 +17,7 @@ from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
 from trimtab_trainer.data.encoding import TextEncoder, show
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.evaluate import evaluate
+from trimtab_trainer.measure import gate_measurements, measure_held_out
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.publishing.export import export_format, export_model
 from trimtab_trainer.publishing.facts import PublicationFacts
@@ -31,24 +31,6 @@ from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, 
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.train import TrainingRun
-
-
-def measure_test(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
-    """Metrics of the test split; empty without one. All ranks take part."""
-    split = prepared.splits["test"]
-    if not split.encoded:
-        return {}
-    tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
-    found = evaluate(
-        prepared.model,
-        prepared.task,
-        split,
-        world=attempt.world,
-        tokens_per_batch=tokens,
-        stop=lambda: attempt.stop.requested,
-        attack=prepared.attack,
-    )
-    return {f"test_{name}": value for name, value in found.items()}
 
 
 def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
@@ -72,16 +54,18 @@ def finish(
     """Put the best weights in place, measure them, publish them, and write the report."""
     loop = run.state.loop
     published_step = run.state.load_best()
-    check_finite(prepared, step=published_step)
-    if loop.skipped_steps:
-        attempt.warn(f"{loop.skipped_steps} of {loop.step} steps diverged and were left out.")
     attempt.enter("Evaluating")
     with attempt.timed("measuring the tuned model"):
-        tuned = measure_test(attempt, prepared)
+        tuned = measure_held_out(attempt, prepared)
         given = sample_answers(attempt, prepared)
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
     attempt.metrics |= improvement(base, tuned)
+    if attempt.config.evaluation is not None:
+        attempt.champion = loop.champion
+        attempt.gates = gate_measurements(
+            attempt.config.evaluation.gates, result=tuned, baseline=base, champion=loop.champion_metrics
+        )
     attempt.enter("Publishing", metrics=attempt.metric_values(64))
     with attempt.timed("publishing"):
         publish_model(attempt, prepared, store, step=published_step, metrics=improvement(base, tuned))
@@ -90,21 +74,6 @@ def finish(
         report = report.model_copy(update={"samples": _samples(prepared, loop.baseline_answers, given)})
         upload_report(attempt, store, report, loop)
     attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
-
-
-def check_finite(prepared: Prepared, *, step: int) -> None:
-    """A last step may have broken the weights without any loss to show it.
-
-    Raises:
-        TrainerError: LossDiverged naming a weight that is not finite.
-    """
-    broken = [name for name, value in prepared.model.trainable.items() if not bool(value.detach().isfinite().all())]
-    if broken:
-        raise TrainerError(
-            TrainerReason.LOSS_DIVERGED,
-            f"The weights of step {step} are not finite ({len(broken)} tensors, among them {broken[0]}); nothing is published. "
-            "Lower `training.learningRate` or lengthen the warm-up.",
-        )
 
 
 def publish_model(
@@ -184,7 +153,6 @@ def make_report(
         total_steps=run.total_steps,
         published_step=results["step"],
         stopped_early=loop.stopped_early,
-        skipped_steps=loop.skipped_steps,
         resumed_from_step=attempt.reporter.report.resumed_from_step,
         rejected=list(rejected),
         parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),

@@ -12,15 +12,17 @@ from transformers.utils import logging as transformers_logging
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.champion import measure_champion
 from trimtab_trainer.checkpoint.reader import LoadedCheckpoint, load_latest
 from trimtab_trainer.checkpoint.writer import CheckpointWriter
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
 from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.finish import finish, measure_test, sample_answers
+from trimtab_trainer.finish import finish, sample_answers
 from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
+from trimtab_trainer.measure import measure_held_out
 from trimtab_trainer.optimizer import make_optimizer
 from trimtab_trainer.preflight import check_config
 from trimtab_trainer.prepare import Prepared, prepare_run
@@ -66,6 +68,7 @@ def run_attempt(attempt: Attempt) -> None:
             resumption = find_checkpoint(attempt, store, device)
         prepared = prepare_run(attempt, store, device, precision=str(resumption.document.get("precision", "")))
         state = restore_state(attempt, prepared, resumption)
+        measure_champion(attempt, prepared, state.loop, store)
         if not world.is_main:
             follow(attempt, prepared, state)
             return
@@ -96,8 +99,6 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     optimizer = make_optimizer(prepared.model.trainable, attempt.config.training)
     loop = LoopState(precision=str(prepared.model.precision).removeprefix("torch."))
     state = RunState(loop, prepared.model, optimizer)
-    if attempt.config.training.exponential_moving_average is not None:
-        state.average = prepared.model.copy_of_trainable()
     if resumption.document:
         tensors = _shared_tensors(resumption.loaded, prepared.model.device)
         state.restore(resumption.document, tensors)
@@ -161,7 +162,7 @@ def follow(attempt: Attempt, prepared: Prepared, state: RunState) -> None:
     run = make_run(attempt, prepared, state)
     train_or_save(attempt, prepared, run)
     state.load_best()
-    measure_test(attempt, prepared)
+    measure_held_out(attempt, prepared)
 
 
 def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> None:
@@ -169,7 +170,7 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
     loop = run.state.loop
     if loop.step == 0 and not loop.baseline:
         with attempt.timed("measuring the base model"):
-            loop.baseline = measure_test(attempt, prepared)
+            loop.baseline = measure_held_out(attempt, prepared)
             loop.baseline_answers = sample_answers(attempt, prepared) if attempt.world.is_main else []
     attempt.enter("Training")
     report_progress(attempt, run)
@@ -195,15 +196,13 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
         train=prepared.splits["train"],
         validation=validation if validation.encoded else None,
         plan=prepared.plan,
-        micro_batch_size=state.loop.micro_batch_size or prepared.micro_batch_size,
+        micro_batch_size=prepared.micro_batch_size,
         total_steps=prepared.total_steps,
         state=state,
         save=lambda: None,
         stop=lambda: attempt.stop.requested,
         report=lambda run: report_progress(attempt, run),
         world=attempt.world,
-        attack=prepared.attack,
-        warn=attempt.warn,
         saved=(state.loop.step, state.loop.evaluated_step),
         saved_at=time.monotonic(),
     )

@@ -15,7 +15,9 @@ from trimtab_trainer.interruption import Interruption
 FILE_VARIABLE = "TRIMTAB_TERMINATION_MESSAGE_FILE"
 MESSAGE_CHARACTERS = 1024
 METRICS = 8
-LEADING_METRICS = ("test_loss", "test_exact_match", "test_accuracy", "test_f1", "eval_loss", "eval_accuracy", "loss")
+LEADING_METRICS = (
+    "test_loss", "test_exact_match", "test_accuracy", "test_f1", "general_loss", "eval_loss", "eval_accuracy", "loss",
+)  # fmt: skip
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -47,6 +49,15 @@ def interruption(attempt: Attempt) -> TerminationMessage:
     lost = attempt.step - (saved.step if saved else 0)
     repeated = f" {lost} step{'s' if lost != 1 else ''} will be repeated." if lost else ""
     return _message(attempt, TrainerReason.INTERRUPTED, f"SIGTERM at step {attempt.step}. {where}{repeated}")
+
+
+def reason_of(error: BaseException) -> TrainerReason:
+    """The reason of whatever ended a process."""
+    if isinstance(error, Interruption):
+        return TrainerReason.INTERRUPTED
+    if isinstance(error, TrainerError):
+        return error.reason
+    return TrainerReason.OUT_OF_MEMORY if is_out_of_memory(error) else TrainerReason.TRAINER_ERROR
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -97,6 +108,8 @@ def _message(attempt: Attempt, reason: "TrainerReason | str", text: str) -> Term
             "last_checkpoint": attempt.last_checkpoint,
             "published": attempt.published,
             "report_uri": attempt.report_uri,
+            "gates": attempt.gates,
+            "champion": attempt.champion,
         }
     )
 

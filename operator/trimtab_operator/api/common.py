@@ -53,6 +53,7 @@ class Metadata(Document):
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
 
 
 class ApiObject(Document):

@@ -10,6 +10,7 @@ from trimtab_operator.cluster.rejections import Rejections
 from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.gates import names_champion
 from trimtab_operator.state import (
     Key,
     Manifest,
@@ -42,6 +43,7 @@ class Observer:
         attempt = job.status.attempts[-1].number if job.status.attempts else 0
         uri = job.spec.model.uri
         base = uri.removeprefix("modelversion://") if uri.startswith("modelversion://") else ""
+        compares = not job.status.is_finished and names_champion(job.spec.evaluation.gates)
         return ObservedJob(
             job=job,
             profile=self._profile(TrainingProfile, job.spec.profile or resolved.profile_name),
@@ -52,23 +54,30 @@ class Observer:
             report=self._reports.of(stored.uid, attempt),
             version=self._named(ModelVersion, namespace, job.status.model_version),
             rejected=self._rejections.of(stored),
+            rivals=self._versions(namespace, job.spec.output.model_name) if compares else (),
+            rollouts=self._rollouts(namespace, job.spec.output.model_name) if compares else (),
         )
 
     def version(self, stored: Stored) -> ObservedVersion:
-        """A ModelVersion and the rollouts of its model."""
+        """A ModelVersion, the rollouts of its model, and the Jobs that look at it."""
         version = ModelVersion.parse(stored.body())
-        rollouts = self._store.having(trim.rollouts_of_model(stored.namespace, version.spec.model_name))
+        evaluation, jobs = version.spec.evaluation, self._store.owned(stored.uid, "Job")
+        compares = evaluation is not None and names_champion(evaluation.gates)
         return ObservedVersion(
             version=version,
             storage=self._named(StorageProfile, "", version.spec.storage),
-            rollouts=tuple(ModelRollout.parse(found.body()) for found in rollouts),
+            rollouts=self._rollouts(stored.namespace, version.spec.model_name),
+            profile=self._profile(TrainingProfile, version.spec.profile),
+            siblings=self._versions(stored.namespace, version.spec.model_name) if compares else (),
+            jobs=tuple(found.body() for found in jobs),
+            pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
+            rejected=self._rejections.of(stored),
         )
 
     def rollout(self, stored: Stored) -> ObservedRollout:
         """A ModelRollout, the versions of its model, and its server."""
         rollout = ModelRollout.parse(stored.body())
-        found = self._store.having(trim.versions_of_model(stored.namespace, rollout.spec.model_name))
-        versions = tuple(ModelVersion.parse(version.body()) for version in found)
+        versions = self._versions(stored.namespace, rollout.spec.model_name)
         wanted = next((version for version in versions if version.spec.version == rollout.spec.version), None)
         builtin = rollout.spec.serving.builtin
         profile = (builtin.profile if builtin else None) or (wanted.spec.profile if wanted else "")
@@ -97,6 +106,14 @@ class Observer:
     def stored(self, key: Key) -> Stored | None:
         """The object of a key."""
         return self._store.get(*key)
+
+    def _versions(self, namespace: str, model: str) -> tuple[ModelVersion, ...]:
+        found = self._store.having(trim.versions_of_model(namespace, model))
+        return tuple(self._parse(ModelVersion, version) for version in found)
+
+    def _rollouts(self, namespace: str, model: str) -> tuple[ModelRollout, ...]:
+        found = self._store.having(trim.rollouts_of_model(namespace, model))
+        return tuple(ModelRollout.parse(rollout.body()) for rollout in found)
 
     def _server_pods(self, rollout: Stored, deployment: Stored | None) -> tuple[Manifest, ...]:
         if deployment is None:

@@ -51,6 +51,13 @@ def config_volume(config_map: str, *, file: PurePosixPath) -> Volume:
     return Volume("config", {"configMap": {"name": config_map, "items": items}}, (Mount(file.parent),))
 
 
+def annotation_volume(annotation: str, *, file: PurePosixPath) -> Volume:
+    """One of the pod's own annotations, as a file (docs/decisions/0007)."""
+    field = f"metadata.annotations['{annotation}']"
+    items = [{"path": file.name, "fieldRef": {"apiVersion": "v1", "fieldPath": field}}]
+    return Volume("config", {"downwardAPI": {"items": items}}, (Mount(file.parent),))
+
+
 def status_volume(config_map: str, *, authority: bool) -> Volume:
     """The token for the status endpoint, and `ca.crt` of the ConfigMap where the endpoint has an authority of its own."""
     token = {

@@ -1,8 +1,10 @@
 """A store to write to: moto's S3 server, alone or behind a proxy that breaks requests."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.fault_proxy import FaultProxy, fault_proxy
@@ -16,6 +18,9 @@ from tests.support.object_store import (
 )
 
 from trimtab_trainer.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from tests.support.training import Job
 
 
 @pytest.fixture
@@ -96,3 +101,17 @@ def job_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.training import write_job_files  # noqa: PLC0415 - torch, which storage tests can do without
 
     return write_job_files(tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture
+def job(s3_endpoint: str, credentials: Path, job_files: Path, monkeypatch: pytest.MonkeyPatch) -> "Job":
+    """Makes jobs whose model and data lie in the store's bucket; whoever opens a store finds the credentials."""
+    from tests.support.training import job_on  # noqa: PLC0415 - torch, which storage tests can do without
+
+    with closing(admin_client(s3_endpoint)) as client:
+        for file in job_files.rglob("*"):
+            if file.is_file() and ("llama/" in str(file) or "data/" in str(file)):
+                client.upload_file(str(file), BUCKET, f"in/{file.relative_to(job_files)}")
+    opened = ObjectStore.open
+    monkeypatch.setattr(ObjectStore, "open", lambda store: opened(store, credentials=credentials))
+    return partial(job_on, make_store(s3_endpoint))

@@ -1,44 +1,14 @@
 """One whole job with the real store, fetching, checkpoints and publishing, against moto."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.object_store import admin_client, make_store
-from tests.support.training import CountedStop, make_job, run_job
+from tests.support.object_store import admin_client
+from tests.support.training import CountedStop, Job, run_job
 
-from trimtab_trainer import run
 from trimtab_trainer.contract.exit_codes import ExitCode
-from trimtab_trainer.contract.run_config import RunConfig, Store
-from trimtab_trainer.store.object_store import ObjectStore
-
-Job = Callable[..., RunConfig]
-
-
-@pytest.fixture
-def job(s3_endpoint: str, credentials: Path, job_files: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Jobs whose model and data lie in the store's bucket."""
-    client = admin_client(s3_endpoint)
-    for file in (
-        path for path in job_files.rglob("*") if path.is_file() and ("llama/" in str(path) or "data/" in str(path))
-    ):
-        client.upload_file(str(file), "trimtab", f"in/{file.relative_to(job_files)}")
-    client.close()
-    opened = ObjectStore.open
-
-    def open_store(store: Store) -> ObjectStore:
-        return opened(store, credentials=credentials)
-
-    monkeypatch.setattr(run.ObjectStore, "open", open_store)
-
-    def make(**changes: Any) -> RunConfig:
-        data = {split: [{"uri": f"s3://trimtab/in/data/{split}.jsonl"}] for split in ("train", "validation", "test")}
-        document = make_job(**{"model": {"uri": "s3://trimtab/in/models/llama"}, "data": data, **changes}).to_json()
-        return RunConfig.model_validate({**document, "store": make_store(s3_endpoint).to_json()})
-
-    return make
 
 
 def test_a_job_is_stopped_resumed_and_published(job: Job, tmp_path: Path, s3_endpoint: str) -> None:

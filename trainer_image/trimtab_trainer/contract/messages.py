@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.gates import MAX_GATES, GateMeasurement
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 REPORT_SCHEMA: Final = "trimtab.dev/trainer-report/v1"
@@ -128,6 +129,15 @@ class PublishedModel(Document):
     """When every byte was read back and compared."""
 
 
+class Verification(Document):
+    """What came of reading a published model back from the store."""
+
+    holds: bool
+    """Every file is there and has the digest that its manifest states, and the manifest the one of the ModelVersion."""
+    message: str = Field(default="", max_length=512)
+    """What does not match, by file; or how much was read."""
+
+
 class Usage(Document):
     """What this attempt has spent so far."""
 
@@ -172,6 +182,12 @@ class TerminationMessage(Document):
     last_checkpoint: CommittedCheckpoint | None = None
     published: PublishedModel | None = None
     report_uri: str = ""
+    gates: list[GateMeasurement] = Field(default_factory=list, max_length=MAX_GATES)
+    """The numbers of the gates, in the order of the RunConfig."""
+    champion: str = ""
+    """Name of the ModelVersion that was measured as champion; empty without one."""
+    verification: Verification | None = None
+    """Of a version job: whether the bytes are what was published."""
 
 
 class VersionRequest(Document):

@@ -6,8 +6,10 @@ from pydantic import Field
 
 from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
+from trimtab_trainer.contract.gates import Evaluation
 
 RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
+VERSION_JOB_SCHEMA: Final = "trimtab.dev/version-job/v1"
 SERVER_CONFIG_SCHEMA: Final = "trimtab.dev/server-config/v1"
 
 
@@ -84,6 +86,10 @@ class RunConfig(Document):
     distribution: spec.Distribution
     checkpoints: spec.Checkpoints
     output: spec.Output
+    evaluation: Evaluation | None = None
+    """What the model must prove; absent without gates."""
+    champion: ResolvedModelVersion | None = None
+    """The version to compare with; absent when no gate names one, or there is none."""
     store: Store
     pins: Pins = Field(default_factory=Pins)
     image: str = ""
@@ -96,6 +102,30 @@ class RunConfig(Document):
     """Power of one pod as the TrainingProfile states it, for the energy estimate."""
     carbon_intensity: float | None = None
     """Grams of CO2 per kWh."""
+
+
+class VersionEvaluationConfig(Document):
+    """What a version job measures."""
+
+    objective: spec.Objective
+    data: spec.Data
+    evaluation: Evaluation
+    champion: ResolvedModelVersion | None = None
+    seed: int = 42
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class VersionJobConfig(Document):
+    """Everything that a pod needs to know which looks at a published version: reads it back, and measures it if asked to."""
+
+    schema_: Literal["trimtab.dev/version-job/v1"] = Field(default=VERSION_JOB_SCHEMA, alias="schema")
+    namespace: str
+    version: ResolvedModelVersion
+    task: spec.Task
+    store: Store
+    evaluate: VersionEvaluationConfig | None = None
+    """Absent: only verify."""
+    accelerators: int = 0
 
 
 class ServedVersion(Document):

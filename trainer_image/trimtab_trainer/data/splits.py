@@ -15,7 +15,7 @@ from trimtab_trainer.data.encoding import Encoded
 from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.errors import TrainerError
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "general")
 
 
 class FetchedFiles(Protocol):

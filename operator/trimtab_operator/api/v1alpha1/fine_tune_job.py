@@ -1,14 +1,16 @@
 """FineTuneJob: one fine-tuning run."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
 from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
+from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
 from trimtab_trainer.contract import spec
-from trimtab_trainer.contract.base import ONLY, Document
+from trimtab_trainer.contract.base import Document
+from trimtab_trainer.contract.gates import MAX_GATES, Evaluation
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
     DataSummary,
@@ -18,7 +20,23 @@ from trimtab_trainer.contract.messages import (
 )
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
+
+def _gates_need(source: str, has_data: str, needs: str) -> dict[str, JsonValue]:
+    return {
+        "rule": f"!has(self.evaluation) || !has(self.evaluation.gates) || {has_data} || "
+        f"self.evaluation.gates.all(gate, gate.source != '{source}')",
+        "message": f"evaluation.gates: a gate on {source} data needs {needs}",
+    }
+
+
 _JOB_RULES: list[JsonValue] = [
+    _gates_need(
+        "validation",
+        "size(self.data.validation) > 0 || has(self.data.validationFraction)",
+        "data.validation or data.validationFraction",
+    ),
+    _gates_need("test", "size(self.data.test) > 0", "data.test"),
+    _gates_need("general", "size(self.data.general) > 0", "data.general"),
     {
         "rule": "!has(self.training.earlyStopping) || size(self.data.validation) > 0 || has(self.data.validationFraction)",
         "message": "training.earlyStopping needs validation data: set data.validation or data.validationFraction",
@@ -36,13 +54,6 @@ _JOB_RULES: list[JsonValue] = [
 _CHECKPOINTS_FROZEN: dict[str, JsonValue] = dict.fromkeys(
     ("everySteps", "everySeconds", "resume"), "spec.checkpoints is immutable but for keepLast and keepBest"
 )
-
-
-class Evaluation(Document):
-    """What a model must prove."""
-
-    gates: list[dict[str, Any]] = Field(default_factory=list, max_length=32, json_schema_extra={ONLY: []})
-    """Conditions on metrics that the model must meet before it may be promoted."""
 
 
 class RunPolicy(Document):
@@ -255,6 +266,8 @@ class FineTuneJobStatus(StatusModel):
     """Name of the ModelVersion that is reserved for, or made by, this job."""
     published: PublishedModel | None = None
     """The published model, as its trainer verified it."""
+    gates: list[GateResult] = Field(default_factory=list, max_length=MAX_GATES)
+    """What the evaluation gates came to."""
     report_uri: str = Field(default="", alias="reportURI")
     """Where the report is."""
     warnings: list[str] = Field(default_factory=list, max_length=16)

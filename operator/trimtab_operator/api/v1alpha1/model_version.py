@@ -1,14 +1,16 @@
 """ModelVersion: one immutable version of a named model."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel
+from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_trainer.contract.base import UNAVAILABLE, Document, only, rules
+from trimtab_trainer.contract.gates import MAX_GATES, Gate
 from trimtab_trainer.contract.messages import MetricValue
 from trimtab_trainer.contract.run_config import ResolvedDataset
-from trimtab_trainer.contract.spec import Task
+from trimtab_trainer.contract.spec import Data, Objective, Supervised, Task
 
 # Not `modelName + '-v' + string(version)`: the API server cannot bound what comparing that costs.
 _NAME_RULE = (
@@ -70,6 +72,23 @@ class VersionLineage(Document):
     """ModelVersion that was the base model."""
 
 
+class VersionEvaluation(Document):
+    """What the version has to prove, and on what: enough to measure it again."""
+
+    gates: list[Gate] = Field(min_length=1, max_length=MAX_GATES)
+    """Conditions on metrics."""
+    data: Data
+    """The splits that are measured. `train` is read only to hold out `validationFraction`."""
+    objective: Objective = Field(default_factory=lambda: Objective(supervised=Supervised()))
+    """Which tokens carry loss."""
+    seed: int = Field(default=42, ge=0, le=4294967295)
+    """Of the run that made it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the run that made it: numbers of another one differ in the fourth digit."""
+    accelerators: int = Field(default=0, ge=0, le=1)
+    """Accelerators of the pod that measures it; 0 measures on CPU."""
+
+
 class ModelVersionSpec(Document):
     """Immutable."""
 
@@ -97,8 +116,10 @@ class ModelVersionSpec(Document):
     """Enough to run the job again."""
     metrics: list[MetricValue] = Field(default_factory=list, max_length=64)
     """Metrics of the published weights."""
-    gates: list[dict[str, Any]] = Field(default_factory=list, max_length=32)
-    """Results of the evaluation gates."""
+    evaluation: VersionEvaluation | None = None
+    """What it has to prove. Absent: nothing stands in the way of promotion."""
+    gates: list[GateResult] = Field(default_factory=list, max_length=MAX_GATES)
+    """What the gates came to when it was published. Later evaluations are in `status.evaluation`."""
     signature: str | None = Field(
         default=None, max_length=1024, json_schema_extra={UNAVAILABLE: "is not available in this release"}
     )
@@ -109,9 +130,49 @@ class ModelVersionSpec(Document):
     """What happens to the bytes when this object is deleted."""
 
 
+class VersionVerification(Document):
+    """The last time that a Job read every byte back."""
+
+    request: str = Field(default="", max_length=253)
+    """Value of the annotation `trimtab.dev/verify` that asked for it."""
+    job_name: str = Field(max_length=63)
+    """The Job."""
+    time: str
+    """When its result was read."""
+    holds: bool | None = None
+    """Whether the bytes match their digests; absent where the Job could not tell."""
+    reason: str = Field(default="", max_length=64)
+    """Why it could not."""
+    message: str = Field(default="", max_length=1024)
+    """What does not match, or what was read."""
+
+
+class VersionEvaluationResult(Document):
+    """The last time that a Job measured this version."""
+
+    request: str = Field(default="", max_length=253)
+    """Value of the annotation `trimtab.dev/evaluate` that asked for it."""
+    job_name: str = Field(max_length=63)
+    """The Job."""
+    time: str
+    """When its result was read."""
+    champion: str = Field(default="", max_length=253)
+    """ModelVersion that it was compared with."""
+    gates: list[GateResult] = Field(default_factory=list, max_length=MAX_GATES)
+    """What the gates came to; they outrank those of the spec."""
+    reason: str = Field(default="", max_length=64)
+    """Why nothing was measured."""
+    message: str = Field(default="", max_length=1024)
+    """The same in a sentence."""
+
+
 class ModelVersionStatus(StatusModel):
     """What is true now."""
 
+    verification: VersionVerification | None = None
+    """The last time that a Job read every byte back."""
+    evaluation: VersionEvaluationResult | None = None
+    """The last time that a Job measured this version."""
     rollouts: list[str] = Field(default_factory=list, max_length=64)
     """ModelRollouts that use this version."""
 

@@ -3,15 +3,15 @@
 import json
 
 from trimtab_operator.api.quantities import parse_quantity
-from trimtab_operator.api.v1alpha1 import ModelVersion
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
+from trimtab_operator.plan.champion import champion
 from trimtab_operator.plan.fine_tune_job import children
-from trimtab_operator.plan.stores import model_source, store
+from trimtab_operator.plan.stores import resolved_version, store
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ObservedJob
 from trimtab_trainer.contract import mounts
-from trimtab_trainer.contract.run_config import JobIdentity, Pins, ResolvedModelVersion, RunConfig
+from trimtab_trainer.contract.run_config import JobIdentity, Pins, RunConfig
 
 
 def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) -> Manifest:
@@ -43,11 +43,12 @@ def run_config(
     """Everything that attempt needs to know: a pure function of job and profiles."""
     job, spec = observed.job, observed.job.spec
     memory = profile.resources.limits.get("memory")
+    rival = champion(observed.rivals, observed.rollouts)
     return RunConfig(
         job=JobIdentity(namespace=job.metadata.namespace, name=job.metadata.name, uid=job.metadata.uid),
         attempt=attempt,
         model=spec.model,
-        model_version=_model_version(observed.base_version),
+        model_version=resolved_version(observed.base_version) if observed.base_version else None,
         task=spec.task,
         objective=spec.objective,
         method=spec.method,
@@ -56,6 +57,8 @@ def run_config(
         distribution=spec.distribution,
         checkpoints=spec.checkpoints,
         output=spec.output,
+        evaluation=spec.evaluation if spec.evaluation.gates else None,
+        champion=resolved_version(rival) if rival is not None else None,
         store=store(
             job.status.resolved.storage_name or (observed.storage.metadata.name if observed.storage else ""),
             storage,
@@ -68,17 +71,4 @@ def run_config(
         termination_grace_seconds=profile.termination_grace_period_seconds,
         watts=profile.watts,
         carbon_intensity=profile.carbon_intensity,
-    )
-
-
-def _model_version(version: ModelVersion | None) -> ResolvedModelVersion | None:
-    if version is None:
-        return None
-    artifact = version.spec.artifact
-    return ResolvedModelVersion(
-        name=version.metadata.name,
-        artifact_uri=artifact.uri,
-        manifest_sha256=artifact.manifest_sha256,
-        format=artifact.format,
-        base_model=model_source(version.spec.base_model),
     )

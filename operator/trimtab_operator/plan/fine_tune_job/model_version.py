@@ -5,9 +5,11 @@ from trimtab_operator.api.v1alpha1.model_version import (
     Artifact,
     BaseModel,
     ModelVersionSpec,
+    VersionEvaluation,
     VersionLineage,
     VersionSource,
 )
+from trimtab_operator.gates import judge
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ObservedJob
 from trimtab_trainer.contract.messages import MAX_REPORTED_METRICS, MetricValue, PublishedModel, TerminationMessage
@@ -48,6 +50,8 @@ def model_version(
             parent_version=observed.base_version.metadata.name if observed.base_version else "",
         ),
         metrics=_metrics(observed, termination),
+        evaluation=_evaluation(observed),
+        gates=judge(job.spec.evaluation.gates, termination.gates, termination.champion),
         verified_at=published.verified_at,
     )
     return {
@@ -78,6 +82,21 @@ def _base_model(observed: ObservedJob, published: PublishedModel) -> BaseModel:
         base = parent.spec.base_model
         return BaseModel(uri=base.uri, digest=published.base_model_digest or base.digest, revision=base.revision)
     return BaseModel(uri=parent.spec.artifact.uri, digest=published.base_model_digest)
+
+
+def _evaluation(observed: ObservedJob) -> VersionEvaluation | None:
+    """What it takes to measure the version again."""
+    spec = observed.job.spec
+    if not spec.evaluation.gates:
+        return None
+    return VersionEvaluation(
+        gates=spec.evaluation.gates,
+        data=spec.data,
+        objective=spec.objective,
+        seed=spec.training.seed,
+        precision=spec.training.precision,
+        accelerators=min(spec.distribution.accelerators_per_node, 1),
+    )
 
 
 def _datasets(observed: ObservedJob) -> list[ResolvedDataset]:

@@ -114,8 +114,8 @@ def _volumes(
     config: RunConfig, name: str, *, profile: TrainingProfileSpec, storage: StorageProfileSpec, settings: Settings
 ) -> list[volumes.Volume]:
     sources = [config.model.uri, *(source.uri for split in _splits(config) for source in split)]
-    if config.model_version is not None:
-        sources.append(config.model_version.base_model.uri)
+    versions = [version for version in (config.model_version, config.champion) if version is not None]
+    sources += [version.base_model.uri for version in versions]
     chosen = [
         volumes.config_volume(name, file=mounts.RUN_CONFIG_FILE),
         volumes.status_volume(name, authority=bool(settings.status_ca)),

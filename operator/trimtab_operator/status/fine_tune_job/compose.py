@@ -6,6 +6,7 @@ from datetime import datetime
 
 from trimtab_operator.api.times import format_time, parse_time
 from trimtab_operator.api.v1alpha1.fine_tune_job import Attempt, FineTuneJobStatus, Resolved
+from trimtab_operator.gates import judge
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Course, Manifest, ObservedJob, Outcome, Plan, Problem, Report, Stage
 from trimtab_operator.status.conditions import merge
@@ -58,7 +59,7 @@ def _build(
     status = _with_attempts(observed, course, settings=settings)
     if report is not None:
         status = _with_report(status, report)
-    status = _with_last_words(status, course)
+    status = _with_last_words(observed, status, course)
     status = _with_totals(observed, status, course, now=now)
     situation = find_situation(observed.job, status, problems, course)
     view = View(observed.job, status, problems, course, situation)
@@ -136,7 +137,7 @@ def _with_spent(attempt: Attempt, report: Report) -> Attempt:
     )
 
 
-def _with_last_words(status: FineTuneJobStatus, course: Course) -> FineTuneJobStatus:
+def _with_last_words(observed: ObservedJob, status: FineTuneJobStatus, course: Course) -> FineTuneJobStatus:
     """The termination message is there even when the operator was away for the whole run."""
     words = course.termination
     if words is None or _waits_for_version(status, course):
@@ -144,10 +145,12 @@ def _with_last_words(status: FineTuneJobStatus, course: Course) -> FineTuneJobSt
     said = [words.last_checkpoint] if words.last_checkpoint is not None else []
     checkpoints = merge_checkpoints(status.checkpoints, [*status.checkpoints, *said], status.rejected_checkpoints)
     progress = status.progress.model_copy(update={"step": max(words.step, status.progress.step)})
+    gates = judge(observed.job.spec.evaluation.gates, words.gates, words.champion) if words.published else status.gates
     return status.model_copy(
         update={
             "progress": progress,
             "metrics": merge_metrics(status.metrics, words.metrics),
+            "gates": gates,
             "checkpoints": checkpoints,
             "report_uri": words.report_uri or status.report_uri,
             "published": words.published or status.published,

@@ -114,7 +114,13 @@ def evaluated(view: View) -> Fact:
     if not view.job.spec.evaluation.gates:
         message = f"Measured ({said}); evaluation.gates is empty, so nothing stands in the way of promotion."
         return fact("Evaluated", holds=True, reason=Reason.NO_GATES, message=message)
-    return fact("Evaluated", holds=True, reason=Reason.EVALUATED, message=f"Measured: {said}.")
+    if not status.gates:
+        return fact("Evaluated", holds=True, reason=Reason.EVALUATED, message=f"Measured: {said}.")
+    refusing = [gate for gate in status.gates if gate.holds_back]
+    verdict = "not promotable" if refusing else "promotable"
+    gates = " ".join(f"{gate.phase}: {gate.message}" for gate in refusing or status.gates)
+    reason = Reason.NOT_PROMOTABLE if refusing else Reason.EVALUATED
+    return fact("Evaluated", holds=True, reason=reason, message=f"The version is {verdict}. {gates}")
 
 
 def suspended(view: View) -> Fact:

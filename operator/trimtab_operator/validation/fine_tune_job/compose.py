@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import ObservedJob, Problem
-from trimtab_operator.validation.fine_tune_job import availability, base_model, limits, profile, storage
+from trimtab_operator.validation.fine_tune_job import availability, base_model, gates, limits, profile, storage
 
 Rule = Callable[[ObservedJob], Problem | None]
 
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     base_model.base_version_exists,
     base_model.base_version_is_ready,
     base_model.base_version_is_in_reach,
+    gates.conditions_are_readable,
     limits.nodes_within_limit,
     limits.accelerators_within_limit,
     limits.accelerators_have_a_resource,

@@ -87,9 +87,6 @@ def test_a_status_has_no_defaults(kind: type[ApiObject]) -> None:
             "merge must be false: other values are not available in this release",
             id="only one value",
         ),
-        pytest.param(
-            "spec.data.general", "size(self) == 0", "general is not available in this release", id="only empty"
-        ),
         pytest.param("spec.task", "self == oldSelf", "task is immutable", id="immutable union"),
         pytest.param("spec.managedBy", "self == oldSelf", "managedBy is immutable", id="immutable with a default"),
         pytest.param("spec.model.uri", "self == oldSelf", "model is immutable", id="immutable with its object"),

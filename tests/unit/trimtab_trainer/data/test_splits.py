@@ -36,7 +36,9 @@ def test_a_fraction_that_leaves_a_split_empty_is_refused(fraction: float) -> Non
 
 
 def test_examples_that_are_in_two_splits_are_counted() -> None:
-    found = leakage({"train": texts("a", "b"), "validation": texts("b", "c"), "test": texts("d")})
+    found = leakage(
+        {"train": texts("a", "b"), "validation": texts("b", "c"), "test": texts("d"), "general": texts("e")}
+    )
     assert found == ["1 of 2 validation examples are also in the training split."]
 
 
@@ -84,7 +86,12 @@ def test_all_data_sets_are_read_and_recorded(tmp_path: Path) -> None:
         fetch,
         allowed=CausalLanguageModeling.formats,
     )
-    assert {name: len(examples) for name, examples in raw.examples.items()} == {"train": 6, "validation": 2, "test": 2}
+    assert {name: len(examples) for name, examples in raw.examples.items()} == {
+        "train": 6,
+        "validation": 2,
+        "test": 2,
+        "general": 0,
+    }
     assert [one.uri for one in raw.datasets] == [
         f"s3://data/{name}.jsonl" for name in ("train", "train2", "validation", "test")
     ]

@@ -3,13 +3,25 @@
 from typing import Any
 
 import pytest
-from tests.support.builders import SHA, make_job, make_report, make_version, success
+from tests.support.builders import (
+    SETTINGS,
+    SHA,
+    make_job,
+    make_profile,
+    make_report,
+    make_storage,
+    make_version,
+    observed,
+    success,
+)
 from tests.support.world import World
 
 from trimtab_operator.api.v1alpha1 import ModelVersion
+from trimtab_operator.plan.fine_tune_job.config_map import run_config
+from trimtab_trainer.contract.gates import GateMeasurement
 
 
-def complete(world: World) -> tuple[ModelVersion, dict[str, Any]]:
+def complete(world: World, **words: Any) -> tuple[ModelVersion, dict[str, Any]]:
     world.settle().advance(1).run().advance(6)
     datasets = [{"uri": "s3://data/train.jsonl", "digest": "sha256:1", "examples": 9}]
     world.say(
@@ -20,7 +32,7 @@ def complete(world: World) -> tuple[ModelVersion, dict[str, Any]]:
         )
     )
     world.reserve()
-    world.advance(6).succeed(success())
+    world.advance(6).succeed(success(**words))
     return world.versions["support-tone-v1"], world.created[-1]
 
 
@@ -51,3 +63,34 @@ def test_a_version_of_a_version(kind: str, uri: str) -> None:
     version, _ = complete(World(make_job(model={"uri": "modelversion://support-tone-v7"}), base_version=parent))
     assert version.spec.base_model.uri == uri
     assert version.spec.lineage.parent_version == "support-tone-v7"
+
+
+def test_gates_are_judged_and_kept_with_what_it_takes_to_measure_again() -> None:
+    gate = {"metric": "perplexity", "source": "general", "successCondition": "result <= baseline * 1.05"}
+    data = {"train": [{"uri": "s3://data/train.jsonl"}], "general": [{"uri": "s3://data/general.jsonl"}]}
+    world = World(make_job(evaluation={"gates": [gate]}, data=data))
+    version, _ = complete(world, gates=[GateMeasurement(result="31.2", baseline="22.95")])
+    (result,) = version.spec.gates
+    assert (result.phase, result.holds_back, result.result, result.baseline) == ("Failed", True, "31.2", "22.95")
+    assert version.spec.evaluation is not None
+    assert [source.uri for source in version.spec.evaluation.data.general] == ["s3://data/general.jsonl"]
+    assert version.spec.evaluation.gates == world.job.spec.evaluation.gates
+    evaluated = world.status.condition("Evaluated")
+    assert (evaluated.status, evaluated.reason) == ("True", "NotPromotable")
+    assert "perplexity on general is 31.2, must be <= baseline * 1.05 = 24.1" in evaluated.message
+    assert world.status.is_true("Complete"), "a version that fails a gate is published all the same"
+
+
+def test_the_trainer_is_told_whom_to_beat() -> None:
+    good = {
+        "type": "Promotable",
+        "status": "True",
+        "reason": "Promotable",
+        "lastTransitionTime": "2026-11-21T12:00:00Z",
+    }
+    rival = make_version(3, status={"conditions": [good]})
+    gates = {"gates": [{"metric": "accuracy", "successCondition": "result > champion"}]}
+    seen = observed(make_job(evaluation=gates), rivals=(rival,))
+    config = run_config(seen, 1, profile=make_profile().spec, storage=make_storage().spec, settings=SETTINGS)
+    assert config.champion is not None
+    assert (config.champion.name, config.champion.artifact_uri) == ("support-tone-v3", rival.spec.artifact.uri)

@@ -1,0 +1,139 @@
+"""The Job that looks at a published version: reads every byte back and, if asked to, measures its gates again.
+
+It runs in the version's namespace with the store credentials found there: the operator has none.
+"""
+
+from trimtab_operator import names
+from trimtab_operator.api.v1alpha1 import ModelVersion, StorageProfile, TrainingProfile
+from trimtab_operator.api.v1alpha1.training_profile import ResourceRequirements
+from trimtab_operator.plan import pods, volumes
+from trimtab_operator.plan.champion import champion
+from trimtab_operator.plan.fine_tune_job.failure_policy import CONTAINER
+from trimtab_operator.plan.stores import resolved_version, store
+from trimtab_operator.settings import Settings
+from trimtab_operator.state import Manifest, ObservedVersion
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.exit_codes import USER_MUST_ACT
+from trimtab_trainer.contract.gates import Evaluation
+from trimtab_trainer.contract.manifests import canonical_json
+from trimtab_trainer.contract.run_config import VersionEvaluationConfig, VersionJobConfig
+from trimtab_trainer.contract.spec import Task
+
+COMMAND = ("python", "-m", "trimtab_trainer.version_job")
+DEADLINE_SECONDS = 6 * 3600
+_VERIFYING = ResourceRequirements(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "1Gi"})
+"""Bytes pass through a hash; nothing of them is kept."""
+_RETRIES = 3
+
+
+def version_job(
+    observed: ObservedVersion,
+    name: str,
+    *,
+    measures: bool,
+    profile: TrainingProfile,
+    storage: StorageProfile,
+    settings: Settings,
+) -> Manifest:
+    """The Job of that name."""
+    version = observed.version
+    config = version_job_config(observed, measures=measures, storage=storage)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": version.metadata.namespace, "labels": labels(version)},
+        "spec": {
+            "backoffLimit": _RETRIES,
+            "activeDeadlineSeconds": DEADLINE_SECONDS,
+            "podFailurePolicy": _failure_policy(),
+            "template": {
+                "metadata": {
+                    "labels": labels(version),
+                    "annotations": {names.VERSION_JOB_ANNOTATION: canonical_json(config.to_json()).decode()},
+                },
+                "spec": _pod_spec(config, profile=profile, storage=storage, settings=settings),
+            },
+        },
+    }
+
+
+def version_job_config(observed: ObservedVersion, *, measures: bool, storage: StorageProfile) -> VersionJobConfig:
+    """Everything that the pod needs to know."""
+    version, evaluation = observed.version, observed.version.spec.evaluation
+    return VersionJobConfig(
+        namespace=version.metadata.namespace,
+        version=resolved_version(version),
+        task=version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
+        store=store(storage.metadata.name, storage.spec),
+        evaluate=_evaluation(observed) if measures else None,
+        accelerators=evaluation.accelerators if measures and evaluation else 0,
+    )
+
+
+def _evaluation(observed: ObservedVersion) -> VersionEvaluationConfig | None:
+    version = observed.version
+    evaluation = version.spec.evaluation
+    if evaluation is None:
+        return None
+    rival = champion(observed.siblings, observed.rollouts, but=version.metadata.name)
+    return VersionEvaluationConfig(
+        objective=evaluation.objective,
+        data=evaluation.data,
+        evaluation=Evaluation(gates=evaluation.gates),
+        champion=resolved_version(rival) if rival else None,
+        seed=evaluation.seed,
+        precision=evaluation.precision,
+    )
+
+
+def labels(version: ModelVersion) -> dict[str, str]:
+    """Labels of the Job and its pods."""
+    return {
+        names.MANAGED_LABEL: "true",
+        names.MODEL_LABEL: version.spec.model_name,
+        names.VERSION_LABEL: str(version.spec.version),
+        names.COMPONENT_LABEL: "version-check",
+        "app.kubernetes.io/name": "trimtab",
+        "app.kubernetes.io/instance": version.metadata.name,
+        "app.kubernetes.io/managed-by": names.FIELD_MANAGER,
+    }
+
+
+def _failure_policy() -> Manifest:
+    """A lost place costs no try; what trying again cannot help ends the Job."""
+    codes = sorted(code.value for code in USER_MUST_ACT)
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {
+                "action": "FailJob",
+                "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": codes},
+            },
+        ]
+    }
+
+
+def _pod_spec(
+    config: VersionJobConfig, *, profile: TrainingProfile, storage: StorageProfile, settings: Settings
+) -> Manifest:
+    spec, measured = profile.spec, config.evaluate
+    container = pods.Container(
+        name=CONTAINER,
+        # A custom trainer's image knows nothing of this.
+        image=(spec.image if not spec.command else "") or settings.trainer_image,
+        command=COMMAND,
+        environment={},
+        resources=spec.resources if measured else _VERIFYING,
+        accelerators=config.accelerators,
+    )
+    chosen = [
+        volumes.annotation_volume(names.VERSION_JOB_ANNOTATION, file=mounts.VERSION_JOB_FILE),
+        volumes.credentials_volume(storage.spec),
+        volumes.scratch_volume(spec.scratch_size),
+    ]
+    if measured is not None:
+        data = measured.data
+        sources = [source.uri for split in (data.train, data.validation, data.test, data.general) for source in split]
+        versions = [config.version, *([measured.champion] if measured.champion else [])]
+        chosen += volumes.claim_volumes([*sources, *(version.base_model.uri for version in versions)])
+    return pods.pod_spec(spec, container, volumes=chosen) | {"restartPolicy": "Never"}

@@ -1,0 +1,251 @@
+"""When a Job looks at a ModelVersion, what it is told, and what becomes of its answer."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.support.builders import NOW, SETTINGS, after, make_profile, make_storage, make_version, pod_of
+from tests.support.manifests import smallest
+
+from trimtab_operator.api.times import format_time
+from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, Reason
+from trimtab_operator.plan.champion import champion
+from trimtab_operator.plan.model_version.compose import make_plan
+from trimtab_operator.state import Manifest, ObservedVersion, Plan, RejectedWrite
+from trimtab_operator.status.model_version.compose import compute_status
+from trimtab_operator.validation.model_version.compose import check
+from trimtab_trainer.contract.messages import TerminationMessage
+from trimtab_trainer.contract.run_config import VersionJobConfig
+
+TRAINED: dict[str, Any] = {
+    "source": {"name": "tone", "uid": "1", "attempt": 1, "step": 60},
+    "verifiedAt": "2026-11-21T12:00:00Z",
+}
+EVALUATION: dict[str, Any] = {
+    "gates": [{"metric": "accuracy", "successCondition": "result > champion"}],
+    "data": {"train": [{"uri": "s3://data/train.jsonl"}], "test": [{"uri": "pvc://claim/test.jsonl"}]},
+}
+PASSED = {"name": "accuracy on test", "metric": "accuracy", "source": "test", "phase": "Skipped"}
+VERIFY, EVALUATE = "trimtab.dev/verify", "trimtab.dev/evaluate"
+
+
+class World:
+    """One ModelVersion, the Jobs that the plan makes for it, and their pods."""
+
+    def __init__(self, version: ModelVersion, **observed: Any) -> None:
+        self.version = version
+        self.jobs: dict[str, Manifest] = {}
+        self.pods: tuple[Manifest, ...] = ()
+        self.plan = Plan()
+        self.seconds = 0.0
+        self._observed = {"profile": make_profile(), "storage": make_storage(), "rollouts": ()} | observed
+
+    def look(self) -> "World":
+        """One pass: everything but the API server."""
+        observed = ObservedVersion(
+            version=self.version, jobs=tuple(self.jobs.values()), pods=self.pods, **self._observed
+        )
+        problems, now = check(observed, settings=SETTINGS), after(self.seconds)
+        self.plan = make_plan(observed, problems, settings=SETTINGS, now=now)
+        for ref in self.plan.delete:
+            self.jobs.pop(ref.name)
+        for job in self.plan.create:
+            given = {
+                "uid": f"uid-{job['metadata']['name']}",
+                "resourceVersion": "1",
+                "creationTimestamp": format_time(now),
+            }
+            self.jobs.setdefault(job["metadata"]["name"], job | {"metadata": job["metadata"] | given, "status": {}})
+        outcome = compute_status(observed, problems, self.plan, settings=SETTINGS, now=now)
+        status = type(self.version.status).model_validate(outcome.status)
+        self.version = self.version.model_copy(update={"status": status})
+        return self
+
+    def annotate(self, **values: str) -> "World":
+        names = {"verify": VERIFY, "evaluate": EVALUATE}
+        annotations = {names[key]: value for key, value in values.items()}
+        metadata = self.version.metadata.model_copy(update={"annotations": annotations})
+        self.version = self.version.model_copy(update={"metadata": metadata})
+        return self.look()
+
+    def end(self, *, code: int = 0, words: dict[str, Any] | None = None, complete: bool = True) -> "World":
+        """The newest Job's pod ends, and the Job with it."""
+        job = list(self.jobs.values())[-1]
+        pod = pod_of(job | {"metadata": job["metadata"] | {"namespace": "demo"}})
+        text = (
+            TerminationMessage.model_validate(words).model_dump_json(by_alias=True, exclude_none=True) if words else ""
+        )
+        state = {"terminated": {"exitCode": code, "message": text, "finishedAt": format_time(NOW)}}
+        pod["status"] = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{"name": "trainer", "state": state}],
+        }
+        self.pods = (pod,)
+        condition = {
+            "type": "Complete" if complete else "Failed",
+            "status": "True",
+            "lastTransitionTime": format_time(NOW),
+        }
+        job["status"]["conditions"] = [condition]
+        return self.look()
+
+    def said(self, kind: str) -> tuple[str, str]:
+        condition = self.version.status.condition(kind)
+        assert condition is not None
+        return condition.status, condition.reason
+
+    def message(self, kind: str) -> str:
+        condition = self.version.status.condition(kind)
+        assert condition is not None
+        return condition.message
+
+
+def config_of(job: Manifest) -> VersionJobConfig:
+    annotations = job["spec"]["template"]["metadata"]["annotations"]
+    return VersionJobConfig.model_validate_json(annotations["trimtab.dev/version-job"])
+
+
+@pytest.mark.parametrize(
+    ("version", "annotations", "expected"),
+    [
+        pytest.param(make_version(**TRAINED), {}, None, id="its trainer has read it back"),
+        pytest.param(make_version(), {}, False, id="an import is read back"),
+        pytest.param(make_version(evaluation=EVALUATION), {}, True, id="an import with gates is measured"),
+        pytest.param(make_version(**TRAINED, evaluation=EVALUATION, gates=[PASSED]), {}, None, id="its trainer has measured it"),
+        pytest.param(make_version(**TRAINED), {"verify": "1"}, False, id="asked to verify"),
+        pytest.param(make_version(**TRAINED), {"evaluate": "1"}, None, id="nothing to measure"),
+        pytest.param(make_version(**TRAINED, evaluation=EVALUATION, gates=[PASSED]), {"evaluate": "1"}, True, id="asked to measure"),
+    ],
+)  # fmt: skip
+def test_whether_a_job_looks_at_it(
+    version: ModelVersion, annotations: dict[str, str], *, expected: bool | None
+) -> None:
+    world = World(version).annotate(**annotations)
+    measures = [config_of(job).evaluate is not None for job in world.jobs.values()]
+    assert measures == ([] if expected is None else [expected])
+
+
+def test_each_new_value_is_a_job_and_an_answered_one_is_none() -> None:
+    world = World(make_version(**TRAINED)).annotate(verify="1").look()
+    assert len(world.jobs) == 1
+    world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "3 files, 12 bytes."}})
+    assert world.said("Verified") == ("True", Reason.BYTES_VERIFIED)
+    first = set(world.jobs)
+    assert set(world.look().jobs) == first
+    assert world.annotate().plan == Plan(), "an annotation that was taken away asks for nothing"
+    assert set(world.annotate(verify="2").jobs).isdisjoint(first), "the old Job goes when another is made"
+
+
+def test_a_tampered_file_is_named_and_stays_so_until_the_next_look() -> None:
+    world = World(make_version(**TRAINED)).annotate(verify="1")
+    found = {"holds": False, "message": "adapter_model.safetensors has sha256 aa, and its manifest says bb."}
+    world.end(words={"reason": "DigestMismatch", "verification": found}, code=16, complete=False)
+    assert world.said("Verified") == ("False", Reason.DIGEST_MISMATCH)
+    assert "adapter_model.safetensors" in world.message("Verified")
+    world.annotate(verify="2")
+    assert world.said("Verified") == ("False", Reason.DIGEST_MISMATCH)
+    world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "ok"}})
+    assert world.said("Verified") == ("True", Reason.BYTES_VERIFIED)
+
+
+def test_a_job_that_cannot_read_the_store_proves_nothing() -> None:
+    world = World(make_version()).look()
+    world.end(words={"reason": "StorageAccessDenied", "message": "no."}, code=21, complete=False)
+    assert world.said("Verified") == ("Unknown", Reason.STORAGE_ACCESS_DENIED)
+    assert VERIFY in world.message("Verified")
+    assert world.look().plan == Plan(), "it is not tried for ever"
+
+
+def test_a_result_that_went_with_its_pod_is_waited_for_and_then_said() -> None:
+    world = World(make_version()).look()
+    world.end(words=None)
+    assert world.said("Verified") == ("Unknown", Reason.VERIFYING)
+    assert world.plan.requeue_after is not None
+    world.seconds = 60
+    assert world.look().said("Verified") == ("Unknown", Reason.RESULT_LOST)
+
+
+def test_a_new_measurement_outranks_the_record() -> None:
+    failed = PASSED | {"phase": "Failed", "holdsBack": True}
+    world = World(make_version(2, **TRAINED, evaluation=EVALUATION, gates=[failed])).look()
+    assert world.said("Promotable") == ("False", Reason.GATE_FAILED)
+    world.annotate(evaluate="new data")
+    numbers = {"gates": [{"result": "0.9", "champion": "0.8"}], "champion": "support-tone-v1"}
+    world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "ok"}} | numbers)
+    assert world.said("Promotable") == ("True", Reason.PROMOTABLE)
+    assert "0.9, must be > champion = 0.8" in world.message("Promotable")
+    assert world.version.status.evaluation is not None
+    assert world.version.status.evaluation.champion == "support-tone-v1"
+
+
+def test_a_measurement_that_fails_leaves_the_record_as_it_is() -> None:
+    world = World(make_version(**TRAINED, evaluation=EVALUATION, gates=[PASSED])).annotate(evaluate="1")
+    world.end(words={"reason": "DatasetNotFound", "message": "gone"}, code=11, complete=False)
+    assert world.said("Promotable") == ("True", Reason.PROMOTABLE)
+    imported = World(make_version(evaluation=EVALUATION)).look()
+    imported.end(words={"reason": "DatasetNotFound", "message": "gone"}, code=11, complete=False)
+    assert imported.said("Promotable") == ("False", Reason.DATASET_NOT_FOUND)
+
+
+def test_what_keeps_the_job_from_running_is_said() -> None:
+    assert World(make_version(), profile=None).look().said("Stalled") == ("True", Reason.PROFILE_NOT_FOUND)
+    refused = RejectedWrite(Reason.QUOTA_EXCEEDED, "no quota", "Job", NOW)
+    assert World(make_version(), rejected=refused).look().said("Stalled") == ("True", Reason.QUOTA_EXCEEDED)
+
+
+def test_the_pod_of_an_evaluation() -> None:
+    rival = make_version(1, baseModel={"uri": "pvc://models/base"}, status={"conditions": [promotable()]})
+    version = make_version(2, **TRAINED, evaluation=EVALUATION, gates=[PASSED])
+    world = World(version, siblings=(rival, version)).annotate(evaluate="1")
+    (job,) = world.jobs.values()
+    config = config_of(job)
+    assert config.evaluate is not None
+    assert config.evaluate.champion is not None
+    assert config.evaluate.champion.name == "support-tone-v1"
+    pod = job["spec"]["template"]["spec"]
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume
+    ]
+    assert claims == ["claim", "models"]
+    assert pod["containers"][0]["resources"]["requests"]["memory"] == "4Gi"
+    assert "trimtab.dev/managed" in job["spec"]["template"]["metadata"]["labels"]
+    assert json.dumps(job)
+
+
+def test_the_pod_that_only_verifies_is_small_and_runs_no_custom_image() -> None:
+    profile = make_profile(image="custom:1", command=["train"])
+    (job,) = World(make_version(), profile=profile).look().jobs.values()
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == SETTINGS.trainer_image
+    assert container["resources"]["requests"]["memory"] == "256Mi"
+
+
+def promotable(status: str = "True", kind: str = "Promotable") -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": "Promotable", "lastTransitionTime": format_time(NOW)}
+
+
+def serving(stable: int | None) -> ModelRollout:
+    status = {} if stable is None else {"stableVersion": stable}
+    return ModelRollout.parse(smallest("ModelRollout") | {"status": status})
+
+
+GOOD = {"conditions": [promotable()]}
+BAD = {"conditions": [promotable("False")]}
+BROKEN = {"conditions": [promotable(), promotable("False", "Verified")]}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "stable", "but", "expected"),
+    [
+        pytest.param([], None, "", None, id="nobody"),
+        pytest.param([GOOD, GOOD, BAD], None, "", 2, id="the newest promotable one"),
+        pytest.param([GOOD, BROKEN], None, "", 1, id="not one with other bytes"),
+        pytest.param([GOOD, GOOD], 1, "", 1, id="the one that serves"),
+        pytest.param([GOOD, GOOD], 2, "support-tone-v2", None, id="who serves has nobody to beat"),
+        pytest.param([GOOD, GOOD], None, "support-tone-v2", 1, id="not itself"),
+    ],
+)
+def test_the_champion(statuses: list[Any], stable: int | None, but: str, expected: int | None) -> None:
+    versions = [make_version(number, status=status) for number, status in enumerate(statuses, 1)]
+    found = champion(versions, [serving(stable)], but=but)
+    assert (found.spec.version if found else None) == expected

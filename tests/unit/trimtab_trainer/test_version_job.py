@@ -1,0 +1,120 @@
+"""A Job that looks at a published version: real store, real bytes, real numbers."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.object_store import BUCKET, admin_client
+from tests.support.training import End, Job, run_job
+
+from trimtab_trainer import termination, version_job
+from trimtab_trainer.contract.exit_codes import ExitCode, TrainerReason
+from trimtab_trainer.contract.messages import TerminationMessage
+from trimtab_trainer.contract.run_config import RunConfig, VersionJobConfig
+
+GATES: dict[str, Any] = {
+    "gates": [
+        {"metric": "perplexity", "source": "general", "successCondition": "result <= baseline * 1.05"},
+        {"metric": "loss", "successCondition": "result < champion"},
+    ]
+}
+GENERAL: dict[str, Any] = {"general": [{"uri": "s3://trimtab/in/data/general.jsonl"}]}
+
+
+def run_version_job(config: VersionJobConfig, scratch: Path) -> tuple[int, TerminationMessage]:
+    """As in its pod: configuration and last words are files."""
+    scratch.mkdir(exist_ok=True)
+    file, log = scratch / "version-job.json", scratch / "termination-log"
+    file.write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(version_job.CONFIG_VARIABLE, str(file))
+        patch.setenv(version_job.SCRATCH_VARIABLE, str(scratch))
+        patch.setenv(termination.FILE_VARIABLE, str(log))
+        code = version_job.main()
+    return code, TerminationMessage.model_validate_json(log.read_bytes())
+
+
+def of(config: RunConfig, ended: End, **evaluate: Any) -> VersionJobConfig:
+    """What the operator writes for a version that this run published."""
+    published = ended.message.published
+    assert published is not None, ended.message.message
+    version = {
+        "name": published.name,
+        "artifactUri": published.uri,
+        "manifestSha256": published.manifest_sha256,
+        "format": published.format,
+        "baseModel": config.model.to_json(),
+    }
+    document = {
+        "namespace": "team",
+        "version": version,
+        "task": config.task.to_json(),
+        "store": config.store.to_json(),
+    }
+    if evaluate:
+        document["evaluate"] = {
+            "objective": config.objective.to_json(),
+            "data": config.data.to_json(),
+            "precision": config.training.precision,
+            **evaluate,
+        }
+    return VersionJobConfig.model_validate(document)
+
+
+def test_a_version_is_read_back_and_measured_as_it_was(job: Job, tmp_path: Path) -> None:
+    config = job(data=GENERAL, evaluation=GATES)
+    ended = run_job(config, tmp_path / "run")
+    asked = of(config, ended, evaluation=GATES)
+    champion = asked.version.model_copy(update={"name": "tone-v0"})
+    assert asked.evaluate is not None
+    asked = asked.model_copy(update={"evaluate": asked.evaluate.model_copy(update={"champion": champion})})
+    code, words = run_version_job(asked, tmp_path / "again")
+    assert code == ExitCode.SUCCEEDED, words.message
+    assert words.verification is not None
+    assert words.verification.holds
+    assert words.champion == "tone-v0"
+    for before, now in zip(ended.message.gates, words.gates, strict=True):
+        assert float(now.result or "nan") == pytest.approx(float(before.result or "nan"), rel=1e-4)
+        assert float(now.baseline or "nan") == pytest.approx(float(before.baseline or "nan"), rel=1e-4)
+        assert now.champion == now.result, "it was compared with itself"
+
+
+def test_what_does_not_match_is_named(job: Job, tmp_path: Path, s3_endpoint: str) -> None:
+    config = job()
+    ended = run_job(config, tmp_path / "run")
+    assert ended.message.published is not None
+    folder = ended.message.published.uri.removeprefix(f"s3://{BUCKET}/")
+    with closing(admin_client(s3_endpoint)) as client:
+        key = f"{folder}/adapter_model.safetensors"
+        data = bytearray(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        data[len(data) // 2] ^= 1
+        client.put_object(Bucket=BUCKET, Key=key, Body=bytes(data))
+        client.delete_object(Bucket=BUCKET, Key=f"{folder}/README.md")
+    code, words = run_version_job(of(config, ended, evaluation=GATES), tmp_path / "again")
+    assert (code, words.reason) == (ExitCode.DIGEST_MISMATCH, TrainerReason.DIGEST_MISMATCH)
+    assert words.verification is not None
+    assert not words.verification.holds
+    assert "README.md is missing" in words.verification.message
+    assert "adapter_model.safetensors has sha256" in words.verification.message
+    assert words.gates == [], "bytes that do not match are not loaded"
+
+    other = of(config, ended)
+    other = other.model_copy(update={"version": other.version.model_copy(update={"manifest_sha256": 64 * "a"})})
+    _, words = run_version_job(other, tmp_path / "other")
+    assert words.verification is not None
+    assert "manifest.json has sha256" in words.verification.message
+
+
+def test_data_that_is_gone_is_no_verdict_on_the_bytes(job: Job, tmp_path: Path) -> None:
+    config = job(data=GENERAL)
+    ended = run_job(config, tmp_path / "run")
+    asked = of(
+        config.model_copy(update={"data": job(data={"test": [{"uri": "s3://trimtab/in/no.jsonl"}]}).data}),
+        ended,
+        evaluation={"gates": GATES["gates"][1:]},
+    )
+    code, words = run_version_job(asked, tmp_path / "again")
+    assert code == ExitCode.DATASET_NOT_FOUND
+    assert words.verification is not None
+    assert words.verification.holds

@@ -1,0 +1,91 @@
+"""The Job that looks at a published version: reads every byte back and, if asked to, measures it, its base and the champion.
+
+`python -m trimtab_trainer.version_job`. The result is the termination message; nothing is written to the store.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trimtab_trainer import logs, quota, termination
+from trimtab_trainer.__main__ import SCRATCH_VARIABLE, use_scratch
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import TerminationMessage, Verification
+from trimtab_trainer.contract.run_config import VersionJobConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.interruption import Interruption, StopSignal
+from trimtab_trainer.publishing.verify import verify
+from trimtab_trainer.store.object_store import ObjectStore
+
+CONFIG_VARIABLE = "TRIMTAB_VERSION_JOB_FILE"
+
+
+def main() -> int:
+    """Look at one version; the exit code."""
+    stop = StopSignal()
+    stop.install()
+    logs.set_up(0)
+    quota.limit_threads()
+    try:
+        scratch = use_scratch(Path(os.environ.get(SCRATCH_VARIABLE, mounts.SCRATCH_DIRECTORY)))
+        config = read_config(Path(os.environ.get(CONFIG_VARIABLE, mounts.VERSION_JOB_FILE)))
+        message = look(config, scratch=scratch, stop=stop)
+    except TrainerError as error:
+        message = TerminationMessage(reason=error.reason, message=str(error)[:1024])
+    except Interruption:
+        message = TerminationMessage(reason=TrainerReason.INTERRUPTED, message="SIGTERM before the end.")
+    return termination.write(message)
+
+
+def read_config(path: Path) -> VersionJobConfig:
+    """The one document that says what to do.
+
+    Raises:
+        TrainerError: ConfigInvalid.
+    """
+    try:
+        return VersionJobConfig.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise TrainerError(TrainerReason.CONFIG_INVALID, f"VersionJobConfig cannot be read: {error}") from error
+
+
+def look(config: VersionJobConfig, *, scratch: Path, stop: StopSignal) -> TerminationMessage:
+    """Verify, then measure if asked to. Bytes that do not match are not loaded.
+
+    Raises:
+        TrainerError: the store's errors while verifying.
+    """
+    with ObjectStore.open(config.store) as store:
+        verification = verify(config.version, store)
+        logs.fact("verified", version=config.version.name, holds=verification.holds, message=verification.message)
+        if not verification.holds:
+            return TerminationMessage(
+                reason=TrainerReason.DIGEST_MISMATCH, message=verification.message, verification=verification
+            )
+        if config.evaluate is None:
+            return TerminationMessage(reason="Succeeded", verification=verification)
+        return _measure(config, store, verification, scratch=scratch, stop=stop)
+
+
+def _measure(
+    config: VersionJobConfig, store: ObjectStore, verification: Verification, *, scratch: Path, stop: StopSignal
+) -> TerminationMessage:
+    try:
+        from trimtab_trainer.version_evaluation import evaluate_version  # noqa: PLC0415 - torch takes ten seconds
+
+        measured = evaluate_version(config, store, scratch=scratch, stop=stop)
+    except (Interruption, Exception) as error:  # noqa: BLE001 - the last line of defence: every end has its reason
+        if not isinstance(error, Interruption | TrainerError):
+            traceback.print_exc()
+        return TerminationMessage(
+            reason=termination.reason_of(error), message=str(error)[:1024], verification=verification
+        )
+    return measured.model_copy(update={"verification": verification})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
