@@ -229,6 +229,8 @@ class Plan:
 
     prepare: tuple[Manifest, ...] = ()
     """Created while this pass's status is being stored: configuration that means nothing until what the status claims exists."""
+    follow: tuple[Manifest, ...] = ()
+    """Created as soon as this pass's status is stored and what is prepared is there; the next pass makes up for what fails."""
     create: tuple[Manifest, ...] = ()
     """Created once; an existing object of the same owner counts as done, another owner's is a NameConflict."""
     apply: tuple[Manifest, ...] = ()

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -44,15 +45,20 @@ class Applier:
             await self._delete_owner(owner)
         return wrote or plan.delete_owner
 
-    async def prepare(self, plan: Plan, owner: Stored) -> None:
-        """Create what is harmless before the status is stored. Whatever goes wrong here is met again when it is needed."""
-        for manifest in plan.prepare:
+    async def attempt(self, manifests: Iterable[Manifest], owner: Stored) -> bool:
+        """Create ahead of the pass that needs it, which meets again whatever goes wrong here. True: all of it is there."""
+        for manifest in manifests:
             try:
                 await self._create(_owned(manifest, owner), owner)
             except OperatorError as error:
                 _LOG.debug(
-                    "not_prepared kind=%s name=%s error=%r", manifest["kind"], manifest["metadata"]["name"], str(error)
+                    "not_yet_created kind=%s name=%s error=%r",
+                    manifest["kind"],
+                    manifest["metadata"]["name"],
+                    str(error),
                 )
+                return False
+        return True
 
     def forget(self, uid: str) -> None:
         """The owner is gone."""

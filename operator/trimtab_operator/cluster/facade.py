@@ -52,15 +52,18 @@ class Cluster:
     async def report(self, outcome: Outcome, owner: Stored, *, plan: Plan | None = None) -> bool:
         """Store the status if it says something new, then post its Events. True: it was written.
 
-        What the plan prepares is written beside it, which takes no time of its own.
+        What the plan prepares is written beside it, which takes no time of its own; what follows from it, after both.
         """
         if plan is None or not plan.prepare:
             return await self._reporter.report(outcome, owner)
-        prepared = asyncio.create_task(self._applier.prepare(plan, owner))
+        preparing = asyncio.create_task(self._applier.attempt(plan.prepare, owner))
         try:
-            return await self._reporter.report(outcome, owner)
+            reported = await self._reporter.report(outcome, owner)
         finally:
-            await prepared
+            prepared = await preparing
+        if reported and prepared:
+            await self._applier.attempt(plan.follow, owner)
+        return reported
 
     async def refresh(self, owner: Stored) -> None:
         """Read the object again after a conflict, so that the next pass decides on what is there."""

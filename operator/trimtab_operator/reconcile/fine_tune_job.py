@@ -25,4 +25,6 @@ async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now
     observed = with_rejection(observed, applied)
     outcome = compute_status(observed, problems, plan, settings=settings, now=now)
     reported = await cluster.report(outcome, stored, plan=plan)
+    if reported and plan.follow:
+        return WROTE
     return finished(applied, reported=reported, after=plan.requeue_after)

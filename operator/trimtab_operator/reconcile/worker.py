@@ -21,7 +21,7 @@ from trimtab_operator.state import Key
 
 _LOG = logging.getLogger(__name__)
 _PASSES_IN_A_ROW = 6
-"""Passes over one key before others get their turn; a job needs three from its creation to its Job."""
+"""Passes over one key before others get their turn; a later attempt needs three from its claim to its Job."""
 _REFUSED_SECONDS = 1.0
 """A quota or an admission rule does not change in milliseconds."""
 

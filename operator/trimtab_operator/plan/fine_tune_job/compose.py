@@ -26,12 +26,13 @@ def make_plan(observed: ObservedJob, problems: Sequence[Problem], *, settings: S
     decision = chart(observed, problems, now=now)
     stored = job.status.open_attempt
     waits = (*decision.look_again, _report_due(observed, settings=settings, now=now))
+    children, is_stored = _children(observed, decision, problems, settings=settings), _is_stored(observed, decision)
+    # A later attempt's Job waits for a pass of its own: what this pass's status stores may belong in its configuration.
+    is_first = not job.status.attempts
     return Plan(
-        prepare=_configuration(observed, decision, problems, settings=settings),
-        create=(
-            *_children(observed, decision, problems, settings=settings),
-            *_version(observed, decision, settings=settings),
-        ),
+        prepare=() if is_stored else children[:1],
+        follow=children[1:] if is_first else (),
+        create=(*(children if is_stored else ()), *_version(observed, decision, settings=settings)),
         delete=(
             *_stopped(observed, decision, jobs),
             *retention.surplus_jobs(jobs, open_attempt=stored.number if stored else None),
@@ -51,15 +52,13 @@ def _at_rest(observed: ObservedJob, jobs: Sequence[TrainerJob], *, now: datetime
 def _children(
     observed: ObservedJob, decision: Decision, problems: Sequence[Problem], *, settings: Settings
 ) -> tuple[Manifest, ...]:
-    """The children of an attempt whose number is stored. One that is only claimed in this pass waits: that is the fence."""
-    stored, course = observed.job.status.open_attempt, decision.course
-    profile, storage = observed.profile_spec, observed.storage_spec
-    if stored is None or problems or course.stage is not Stage.CLAIMED or profile is None or storage is None:
+    """What an attempt that has no Job yet needs: its ConfigMap first, its Job last."""
+    course, profile, storage = decision.course, observed.profile_spec, observed.storage_spec
+    if problems or course.stage is not Stage.CLAIMED or profile is None or storage is None:
         return ()
-    if course.attempts[-1].number != stored.number:
-        return ()
-    config = run_config(observed, stored.number, profile=profile, storage=storage, settings=settings)
-    service = (headless_service(observed, stored.number),) if config.distribution.nodes > 1 else ()
+    number = course.attempts[-1].number
+    config = run_config(observed, number, profile=profile, storage=storage, settings=settings)
+    service = (headless_service(observed, number),) if config.distribution.nodes > 1 else ()
     return (
         config_map(observed, config, settings=settings),
         *service,
@@ -67,23 +66,10 @@ def _children(
     )
 
 
-def _configuration(
-    observed: ObservedJob, decision: Decision, problems: Sequence[Problem], *, settings: Settings
-) -> tuple[Manifest, ...]:
-    """The ConfigMap of an attempt that is claimed in this pass: it may be there before its number is stored, its Job may not."""
-    course, profile, storage = decision.course, observed.profile_spec, observed.storage_spec
-    if problems or course.stage is not Stage.CLAIMED or profile is None or storage is None:
-        return ()
-    number, stored = course.attempts[-1].number, observed.job.status.open_attempt
-    if stored is not None and stored.number == number:
-        return ()
-    return (
-        config_map(
-            observed,
-            run_config(observed, number, profile=profile, storage=storage, settings=settings),
-            settings=settings,
-        ),
-    )
+def _is_stored(observed: ObservedJob, decision: Decision) -> bool:
+    """Whether the attempt's number is stored, and not only claimed in this pass: no Job before that, which is the fence."""
+    stored, attempts = observed.job.status.open_attempt, decision.course.attempts
+    return stored is not None and bool(attempts) and attempts[-1].number == stored.number
 
 
 def _version(observed: ObservedJob, decision: Decision, *, settings: Settings) -> tuple[Manifest, ...]:

@@ -1,6 +1,6 @@
 """The attempt's ConfigMap: its RunConfig, and the authority of the status endpoint."""
 
-import json
+import orjson
 
 from trimtab_operator.api.quantities import parse_quantity
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
@@ -29,7 +29,8 @@ def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) 
 
 def config_text(config: RunConfig) -> str:
     """RunConfig as JSON that `kubectl get configmap -o yaml` shows line by line."""
-    return json.dumps(config.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    layout = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(config.to_json(), option=layout).decode()
 
 
 def run_config(

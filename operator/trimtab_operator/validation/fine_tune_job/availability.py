@@ -1,14 +1,17 @@
 """Fields whose behaviour this release does not have. The CRD refuses them; this is for a CRD that is newer than the operator."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedJob, Problem
 from trimtab_trainer.contract.base import ONLY, UNAVAILABLE
+
+Marks = Mapping[str, Any]
+"""What the JSON schema of a field says besides pydantic's own words."""
 
 
 def spec_is_available(observed: ObservedJob) -> Problem | None:
@@ -18,20 +21,29 @@ def spec_is_available(observed: ObservedJob) -> Problem | None:
 
 
 def _refusals(document: BaseModel, path: str) -> Iterator[str]:
-    for name, field in type(document).model_fields.items():
+    for name, alias, marks in _fields(type(document)):
         value = getattr(document, name)
-        here = f"{path}.{field.alias or name}"
-        yield from _refusal(field, value, here)
-        for index, item in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(item, BaseModel):
-                yield from _refusals(item, f"{here}[{index}]" if isinstance(value, list) else here)
+        here = f"{path}.{alias}"
+        yield from _refusal(marks, value, here)
+        if isinstance(value, BaseModel):
+            yield from _refusals(value, here)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from _refusals(item, f"{here}[{index}]")
 
 
-def _refusal(field: FieldInfo, value: Any, path: str) -> Iterator[str]:
-    extra = field.json_schema_extra
-    if not isinstance(extra, dict):
-        return
-    if UNAVAILABLE in extra and value is not None:
-        yield f"{path} {extra[UNAVAILABLE]}; remove it."
-    if ONLY in extra and value != extra[ONLY]:
-        yield f"{path} must be {extra[ONLY]} in this release; remove it."
+@cache
+def _fields(model: type[BaseModel]) -> tuple[tuple[str, str, Marks], ...]:
+    """Name, name on the wire and marks of each field: every pass asks, and pydantic computes them anew."""
+    return tuple(
+        (name, field.alias or name, field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {})
+        for name, field in model.model_fields.items()
+    )
+
+
+def _refusal(marks: Marks, value: Any, path: str) -> Iterator[str]:
+    if UNAVAILABLE in marks and value is not None:
+        yield f"{path} {marks[UNAVAILABLE]}; remove it."
+    if ONLY in marks and value != marks[ONLY]:
+        yield f"{path} must be {marks[ONLY]} in this release; remove it."
