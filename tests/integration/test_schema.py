@@ -51,6 +51,10 @@ ACCEPTED = [
         "best by validation",
     ),
     job("", {"spec.training.dropout": None, "spec.budget.maxCost": None, "spec.data.packing": None}, "null is absent"),
+    job("", {"spec.training.dropout": 0.1, "spec.training.labelSmoothing": 0.1}, "dropout and smoothing"),
+    job("", {"spec.training.adversarial": {"freeLb": {"steps": 2}}}, "adversarial training"),
+    job("", {"spec.training.schedule": {"cosineWithRestarts": {"cycles": 4}}}, "restarts"),
+    job("", {"spec.training.classWeights": {"byLabel": {"yes": 2.5}}}, "class weights"),
     job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
     job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
     job("", {"spec.model.uri": "modelversion://support-tone-v1"}, "a model version as base"),
@@ -98,6 +102,8 @@ REFUSED = [
         "two schedules",
     ),
     job("exactly one of cosine, linear, constant", {"spec.training.schedule": {}}, "no schedule"),
+    job("exactly one of fgm, pgd, freeLb", {"spec.training.adversarial": {"fgm": {}, "pgd": {}}}, "two attacks"),
+    job("exactly one of balanced, byLabel", {"spec.training.classWeights": {}}, "no class weights"),
     row("ModelRollout", "exactly one of builtin must be set", {"spec.serving": {}}, "no serving"),
     row(
         "StorageProfile",
@@ -131,10 +137,8 @@ REFUSED = [
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
-    job(f"dropout {NOT_YET}", {"spec.training.dropout": 0.1}, "dropout"),
     job(f"layerwiseLearningRateDecay {NOT_YET}", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise decay"),
     job(f"gradualUnfreezing {NOT_YET}", {"spec.training.gradualUnfreezing": {"everySteps": 10}}, "gradual unfreezing"),
-    job(f"adversarial {NOT_YET}", {"spec.training.adversarial": {"fgm": {}}}, "adversarial"),
     job(f"continual {NOT_YET}", {"spec.training.continual": {}}, "continual"),
     job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
     job(f"mixFraction {NOT_YET}", {"spec.data.mixFraction": 0.1}, "mixFraction"),

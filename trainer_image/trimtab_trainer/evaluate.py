@@ -1,12 +1,14 @@
 """Measuring a split: sums over micro batches and ranks, then the task's metrics."""
 
 from collections.abc import Callable
+from typing import Any
 
 from trimtab_trainer.data.batches import Row, micro_batches, share_of_rank
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.practices.adversarial import PREFIX, Attack
 from trimtab_trainer.tasks.task import Sums, Task
 from trimtab_trainer.world import World
 
@@ -17,10 +19,17 @@ def evaluation_rows(split: Split) -> list[Row]:
     return [(index,) for index in order]
 
 
-def evaluate(
-    model: TrainableModel, task: Task, split: Split, *, world: World, tokens_per_batch: int, stop: Callable[[], bool]
+def evaluate(  # noqa: PLR0913 - one measurement, wholly described
+    model: TrainableModel,
+    task: Task,
+    split: Split,
+    *,
+    world: World,
+    tokens_per_batch: int,
+    stop: Callable[[], bool],
+    attack: Attack | None = None,
 ) -> dict[str, float]:
-    """The task's metrics on one split, named without its prefix.
+    """The task's metrics on one split, named without its prefix; with an attack, under it too, named `adversarial_...`.
 
     Raises:
         Interruption: some rank was asked to stop; nothing is measured.
@@ -35,9 +44,23 @@ def evaluate(
     ):
         if stop():
             break
-        found = task.measure(model, task.collate([split.encoded[index] for row in batch for index in row]))
+        found = measure(model, task, task.collate([split.encoded[index] for row in batch for index in row]), attack)
         sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
     model.module.train()
     if sum_over_ranks([float(stop())], model.device)[0]:
         raise Interruption("SIGTERM during an evaluation")
-    return task.metrics(sum_counts(sums, model.device) if is_shared else sums)
+    counts = sum_counts(sums, model.device) if is_shared else sums
+    attacked = {name.removeprefix(PREFIX): value for name, value in counts.items() if name.startswith(PREFIX)}
+    clean = task.metrics({name: value for name, value in counts.items() if not name.startswith(PREFIX)})
+    return clean | {f"{PREFIX}{name}": value for name, value in (task.metrics(attacked) if attacked else {}).items()}
+
+
+def measure(model: TrainableModel, task: Task, batch: Any, attack: Attack | None) -> Sums:
+    """Counts of one batch, clean and under attack."""
+    found = task.measure(model, batch)
+    if attack is None:
+        return found
+    attack.perturb(lambda: task.loss(model, batch))
+    attacked = task.measure(model, batch)
+    attack.relax()
+    return found | {f"{PREFIX}{name}": value for name, value in attacked.items()}

@@ -54,6 +54,9 @@ def finish(
     """Put the best weights in place, measure them, publish them, and write the report."""
     loop = run.state.loop
     published_step = run.state.load_best()
+    check_finite(prepared, step=published_step)
+    if loop.skipped_steps:
+        attempt.warn(f"{loop.skipped_steps} of {loop.step} steps diverged and were left out.")
     attempt.enter("Evaluating")
     with attempt.timed("measuring the tuned model"):
         tuned = measure_held_out(attempt, prepared)
@@ -74,6 +77,21 @@ def finish(
         report = report.model_copy(update={"samples": _samples(prepared, loop.baseline_answers, given)})
         upload_report(attempt, store, report, loop)
     attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
+
+
+def check_finite(prepared: Prepared, *, step: int) -> None:
+    """A last step may have broken the weights without any loss to show it.
+
+    Raises:
+        TrainerError: LossDiverged naming a weight that is not finite.
+    """
+    broken = [name for name, value in prepared.model.trainable.items() if not bool(value.detach().isfinite().all())]
+    if broken:
+        raise TrainerError(
+            TrainerReason.LOSS_DIVERGED,
+            f"The weights of step {step} are not finite ({len(broken)} tensors, among them {broken[0]}); nothing is published. "
+            "Lower `training.learningRate` or lengthen the warm-up.",
+        )
 
 
 def publish_model(
@@ -153,6 +171,7 @@ def make_report(
         total_steps=run.total_steps,
         published_step=results["step"],
         stopped_early=loop.stopped_early,
+        skipped_steps=loop.skipped_steps,
         resumed_from_step=attempt.reporter.report.resumed_from_step,
         rejected=list(rejected),
         parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),

@@ -8,6 +8,7 @@ from trimtab_trainer.contract.gates import PREFIXES, Gate, GateMeasurement
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.tasks.task import Task
 
@@ -18,11 +19,19 @@ def measure_held_out(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
     """Metrics of the test and the general split, by `test_*` and `general_*`; of an absent one none. All ranks take part."""
     splits = {name: prepared.splits[name] for name in HELD_OUT}
     tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
-    return measure_splits(attempt, prepared.model, prepared.task, splits, tokens_per_batch=tokens)
+    return measure_splits(
+        attempt, prepared.model, prepared.task, splits, tokens_per_batch=tokens, attack=prepared.attack
+    )
 
 
 def measure_splits(
-    attempt: Attempt, model: TrainableModel, task: Task, splits: Mapping[str, Split], *, tokens_per_batch: int
+    attempt: Attempt,
+    model: TrainableModel,
+    task: Task,
+    splits: Mapping[str, Split],
+    *,
+    tokens_per_batch: int,
+    attack: Attack | None = None,
 ) -> dict[str, float]:
     """Metrics of each split that has examples, with the split's prefix. All ranks take part.
 
@@ -40,6 +49,7 @@ def measure_splits(
             world=attempt.world,
             tokens_per_batch=tokens_per_batch,
             stop=lambda: attempt.stop.requested,
+            attack=attack,
         )
         metrics |= {f"{prefix_of(name)}{metric}": value for metric, value in found.items()}
     return metrics

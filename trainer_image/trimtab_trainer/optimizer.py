@@ -1,6 +1,5 @@
-"""AdamW in decay groups, the learning-rate schedule, and the optimizer's state as plain tensors."""
+"""AdamW in decay groups, and the optimizer's state as plain tensors."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.contract.spec import LearningRateSchedule, Training
+from trimtab_trainer.contract.spec import Training
 from trimtab_trainer.errors import TrainerError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -86,26 +85,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """For the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def learning_rate(step: int, *, total_steps: int, training: Training) -> float:
-    """The rate of optimizer step `step` (the first is 0).
-
-    `warmup` steps rise on a line that would meet 0 one step before the first and the peak one step after the last, so
-    that no step is wasted at 0; then the schedule falls towards 0, which it would meet one step after the last.
-    """
-    schedule = training.schedule
-    warmup = round(_warmup_ratio(schedule) * total_steps)
-    if step < warmup:
-        return training.learning_rate * (step + 1) / (warmup + 1)
-    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
-    if schedule.cosine is not None:
-        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-    if schedule.linear is not None:
-        return training.learning_rate * (1 - progress)
-    return training.learning_rate
-
-
-def _warmup_ratio(schedule: LearningRateSchedule) -> float:
-    chosen = schedule.cosine or schedule.linear or schedule.constant
-    return chosen.warmup_ratio if chosen else 0.0

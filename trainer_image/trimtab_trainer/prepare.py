@@ -24,6 +24,10 @@ from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.practices.adversarial import Attack
+from trimtab_trainer.practices.classes import balanced_probabilities
+from trimtab_trainer.practices.dropout import override_dropout
+from trimtab_trainer.practices.embeddings import attach_embeddings
 from trimtab_trainer.quota import memory_limit
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
@@ -44,6 +48,7 @@ class Prepared:
     task: Task
     encoder: Encoder
     plan: BatchPlan
+    attack: Attack | None
     total_steps: int
     micro_batch_size: int
     memory: MemoryEstimate
@@ -85,14 +90,28 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
             has_new_head=definition.has_new_head,
             tokenizer=processor,
         )
+        if config.training.dropout is not None:
+            override_dropout(loaded, config.training.dropout)
         module = method.apply(config, loaded, new, base.adapter)
         model = prepare(module, tokenizer=processor, device=device, precision=dtype, labels=labels)
         task, warning = definition.make(config, model, splits["train"].encoded)
     if warning:
         attempt.warn(warning)
+    attack = make_attack(config, model)
     plan = make_plan(config, splits["train"])
     steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
-    return Prepared(splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, steps, size, memory)
+    return Prepared(
+        splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, attack, steps, size, memory
+    )
+
+
+def make_attack(config: RunConfig, model: TrainableModel) -> Attack | None:
+    """Noise and attacks on the embeddings, where they are asked for."""
+    training = config.training
+    if training.adversarial is None and training.embedding_noise_alpha is None:
+        return None
+    embeddings = attach_embeddings(model, noise_alpha=training.embedding_noise_alpha)
+    return None if training.adversarial is None else Attack(training.adversarial, embeddings)
 
 
 def make_plan(config: RunConfig, train: Split) -> BatchPlan:
@@ -105,12 +124,16 @@ def make_plan(config: RunConfig, train: Split) -> BatchPlan:
         if is_packed
         else [(i,) for i in range(len(lengths))]
     )
+    labels = [example.label for example in train.encoded]
+    curriculum = config.training.curriculum
     return BatchPlan(
         rows=rows,
         lengths=[sum(lengths[index] for index in row) for row in rows],
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
         group_by_length=not is_packed,
+        short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
+        probabilities=balanced_probabilities(labels).tolist() if config.training.balanced_sampling else None,
     )
 
 

@@ -99,6 +99,8 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     optimizer = make_optimizer(prepared.model.trainable, attempt.config.training)
     loop = LoopState(precision=str(prepared.model.precision).removeprefix("torch."))
     state = RunState(loop, prepared.model, optimizer)
+    if attempt.config.training.exponential_moving_average is not None:
+        state.average = prepared.model.copy_of_trainable()
     if resumption.document:
         tensors = _shared_tensors(resumption.loaded, prepared.model.device)
         state.restore(resumption.document, tensors)
@@ -196,13 +198,15 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
         train=prepared.splits["train"],
         validation=validation if validation.encoded else None,
         plan=prepared.plan,
-        micro_batch_size=prepared.micro_batch_size,
+        micro_batch_size=state.loop.micro_batch_size or prepared.micro_batch_size,
         total_steps=prepared.total_steps,
         state=state,
         save=lambda: None,
         stop=lambda: attempt.stop.requested,
         report=lambda run: report_progress(attempt, run),
         world=attempt.world,
+        attack=prepared.attack,
+        warn=attempt.warn,
         saved=(state.loop.step, state.loop.evaluated_step),
         saved_at=time.monotonic(),
     )

@@ -1,7 +1,8 @@
 """Everything the loop remembers between two steps: what a checkpoint holds besides tensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,11 @@ class LoopState(BaseModel):
     window_loss: float = 0.0
     """Sum of losses since the last line of `metrics.jsonl`."""
     window_targets: int = 0
+    skipped_steps: int = 0
+    """Steps that the watch over divergence left out; they count as steps, but moved nothing."""
+    skipped_in_a_row: int = 0
+    recent_losses: list[float] = Field(default_factory=list)
+    """Mean losses of the newest steps, where spikes are watched for."""
     history: list[dict[str, float]] = Field(default_factory=list)
     """The lines of `metrics.jsonl`."""
     best: Best | None = None
@@ -54,8 +60,15 @@ class LoopState(BaseModel):
     """What the base model answered to the first test prompts."""
     precision: str = ""
     """What `precision: auto` chose at the first attempt; later ones must compute the same."""
+    micro_batch_size: int | None = None
+    """What was left of the micro batch when memory did not suffice; later attempts begin with it."""
     training_seconds: float = 0.0
     """Spent in steps, over all attempts."""
+
+    @property
+    def updates(self) -> int:
+        """How often the weights moved."""
+        return self.step - self.skipped_steps
 
     def to_document(self) -> dict[str, Any]:
         """JSON; floats survive exactly."""
@@ -71,6 +84,8 @@ class RunState:
     optimizer: Any
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     """Trained weights at `loop.best.step`; empty without selection."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Running average of the trained weights; empty where none is kept."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint stores, by reference: the writer copies before training goes on.
@@ -82,27 +97,46 @@ class RunState:
         moments = optimizer_tensors(self.optimizer, trainable)
         is_current = self.loop.best is not None and self.loop.best.step == self.loop.step
         best = {} if is_current else {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
-        return {**weights, **moments, **best}
+        average = {f"average/{name}": tensor for name, tensor in self.average.items()}
+        return {**weights, **moments, **best, **average}
 
     def restore(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Become the state that `tensors` and `to_document` described."""
         self.loop = LoopState.model_validate_json(json.dumps(document))
         self.model.load_trainable({name: tensors[f"weights/{name}"] for name in self.model.trainable})
-        load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.step)
+        load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.updates)
+        for name, tensor in self.average.items():
+            tensor.copy_(tensors[f"average/{name}"])
         if self.loop.best is not None:
             if self.loop.best.step == self.loop.step:
-                self.keep_best()
+                with self.averaged():
+                    self.keep_best()
             else:
                 device = self.model.device
                 self.best_weights = {name: tensors[f"best/{name}"].to(device) for name in self.model.trainable}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has the average of its weights, where one is kept."""
+        if not self.average:
+            yield
+            return
+        newest = self.model.copy_of_trainable()
+        self.model.load_trainable(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_trainable(newest)
 
     def keep_best(self) -> None:
         """The current weights are the best ones."""
         self.best_weights = self.model.copy_of_trainable()
 
     def load_best(self) -> int:
-        """Put the best weights into the model, if there was a selection; the step they are from."""
+        """Put the best weights into the model, if there was a selection, else their average; the step they are from."""
         if self.loop.best is not None and self.best_weights:
             self.model.load_trainable(self.best_weights)
             return self.loop.best.step
+        if self.average:
+            self.model.load_trainable(self.average)
         return self.loop.step

@@ -19,7 +19,12 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.optimizer import learning_rate, parse_extra_arguments, set_learning_rate
+from trimtab_trainer.optimizer import parse_extra_arguments, set_learning_rate
+from trimtab_trainer.practices.adversarial import Attack
+from trimtab_trainer.practices.average import update_average
+from trimtab_trainer.practices.divergence import last_losses, note_step, skip_or_stop, what_is_wrong
+from trimtab_trainer.practices.memory_backoff import noticing_shortage
+from trimtab_trainer.practices.schedule import learning_rate
 from trimtab_trainer.state import Best, RunState
 from trimtab_trainer.tasks.task import Task
 from trimtab_trainer.world import World
@@ -47,6 +52,9 @@ class TrainingRun:
     report: Callable[["TrainingRun"], None]
     """Tell the operator how far the run is."""
     world: World = field(default_factory=World)
+    attack: Attack | None = None
+    """Adversarial training."""
+    warn: Callable[[str], None] = lambda _: None
     saved: tuple[int, int] = (0, -1)
     """(step, evaluated step) of the newest checkpoint; at step 0 there is nothing to save."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -74,11 +82,16 @@ class TrainingRun:
         """What goes through the model at once: the rows the user asked for, or as many tokens as were found to fit."""
         return micro_batches(
             rows,
-            size=self.config.training.micro_batch_size
-            or (self.config.training.gradient_accumulation_steps and self.micro_batch_size),
+            size=self.micro_batch_size if self.has_given_size else None,
             tokens=self.tokens_per_batch,
             length=lambda row: sum(self.train.encoded[index].length for index in row),
         )
+
+    @property
+    def has_given_size(self) -> bool:
+        """The user counts rows; otherwise the trainer counts tokens."""
+        training = self.config.training
+        return training.micro_batch_size is not None or training.gradient_accumulation_steps is not None
 
     @property
     def tokens_per_batch(self) -> int:
@@ -138,47 +151,82 @@ def train_one_step(run: TrainingRun) -> None:
     targets = sum(run.task.targets(example) for example in examples_of(run.train, batch))
     loss_sum = torch.zeros((), device=device)
     mine = share_of_rank(batch, rank=run.world.rank, world_size=run.world.world_size)
-    for number, rows in enumerate(run.micro_batches(mine)):
-        if run.stop():
-            break
-        seed_dropout(run, number)
-        loss = run.task.loss(run.model, run.task.collate(examples_of(run.train, rows)))
-        (loss / targets).backward()  # the mean over ALL targets of the global batch, however it is cut up
-        loss_sum += loss.detach()
-    total_loss, stops = sum_over_ranks([float(loss_sum), float(run.stop())], device)
-    if stops:  # half a batch is no step: the next attempt takes this one again
+    with noticing_shortage(can_shrink=run.micro_batch_size > 1) as shortage:
+        for number, rows in enumerate(run.micro_batches(mine)):
+            if run.stop():
+                break
+            loss_sum += backward(run, rows, number=number, targets=targets)
+    total_loss, stops, shortages = sum_over_ranks(
+        [float(loss_sum), float(run.stop()), float(shortage.happened)], device
+    )
+    if stops or shortages:  # half a batch is no step: it is taken again, by the next attempt or in smaller pieces
         run.state.optimizer.zero_grad()
-        raise Interruption("SIGTERM during a step")
+        if stops:
+            raise Interruption("SIGTERM during a step")
+        halve_micro_batch(run)
+        return
     rate = learning_rate(run.step, total_steps=run.total_steps, training=run.config.training)
     norm = update_weights(run, rate, loss=total_loss / targets)
     loop.step += 1
-    loop.window_loss += total_loss
-    loop.window_targets += targets
+    if norm is not None:  # what diverged enters no mean
+        loop.window_loss += total_loss
+        loop.window_targets += targets
     loop.targets += targets
     count(run, batch, seconds=time.perf_counter() - started)
     if is_log_due(run):
         log_step(run, rate=rate, norm=norm)
 
 
-def update_weights(run: TrainingRun, rate: float, *, loss: float) -> float:
-    """Sum, check and clip the gradients, and move the weights; the gradients' norm before clipping.
+def backward(run: TrainingRun, rows: Sequence[Row], *, number: int, targets: float) -> torch.Tensor:
+    """Add one micro batch's gradients; the sum of its losses."""
+    batch = run.task.collate(examples_of(run.train, rows))
+
+    def loss() -> torch.Tensor:
+        seed_dropout(run, number)
+        return run.task.loss(run.model, batch)
+
+    if run.attack is not None:
+        return run.attack.backward(loss, targets=targets)
+    value = loss()
+    (value / targets).backward()  # the mean over ALL targets of the global batch, however it is cut up
+    return value.detach()
+
+
+def update_weights(run: TrainingRun, rate: float, *, loss: float) -> float | None:
+    """Sum, check and clip the gradients, and move the weights.
+
+    Returns:
+        The gradients' norm before clipping; None where the step diverged and was left out.
 
     Raises:
-        TrainerError: LossDiverged where loss or gradients are not finite; the weights are still those before the step.
+        TrainerError: LossDiverged where that ends the run; the weights are still those before the step.
     """
+    training, loop, optimizer = run.config.training, run.state.loop, run.state.optimizer
     parameters = list(run.model.trainable.values())
     sum_gradients(parameters)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.training.max_gradient_norm))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainerError(
-            TrainerReason.LOSS_DIVERGED,
-            f"Step {run.step + 1} has loss {loss:g} and gradient norm {norm:g} at learning rate {rate:.3g} "
-            f"({last_losses(run)}). Lower `training.learningRate`, lengthen the warm-up, or look at the data around this step.",
-        )
-    set_learning_rate(run.state.optimizer, rate)
-    run.state.optimizer.step()
-    run.state.optimizer.zero_grad(set_to_none=False)
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm))
+    if what := what_is_wrong(loop, training.divergence, loss=loss, norm=norm):
+        skip_or_stop(loop, training.divergence, what=what, rate=rate)
+        optimizer.zero_grad(set_to_none=False)
+        return None
+    set_learning_rate(optimizer, rate)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    note_step(loop, training.divergence, loss=loss)
+    if training.exponential_moving_average is not None:
+        decay = training.exponential_moving_average.decay
+        update_average(run.state.average, run.model.trainable, update=loop.updates + 1, decay=decay)
     return norm
+
+
+def halve_micro_batch(run: TrainingRun) -> None:
+    """Smaller pieces from here on, after a resume too."""
+    before, run.micro_batch_size = run.micro_batch_size, max(1, run.micro_batch_size // 2)
+    run.state.loop.micro_batch_size = run.micro_batch_size
+    run.warn(
+        f"Memory did not suffice at step {run.step + 1} with a micro batch of {before}: it is {run.micro_batch_size} from there on. "
+        f"Set `training.microBatchSize: {run.micro_batch_size}`, or use a profile with more memory."
+    )
 
 
 def seed_dropout(run: TrainingRun, micro_batch: int) -> None:
@@ -211,15 +259,18 @@ def is_log_due(run: TrainingRun) -> bool:
     return run.step % every == 0 or run.step == run.total_steps
 
 
-def log_step(run: TrainingRun, *, rate: float, norm: float) -> None:
-    """One line of `metrics.jsonl`: the mean loss per target since the line before."""
+def log_step(run: TrainingRun, *, rate: float, norm: float | None) -> None:
+    """One line of `metrics.jsonl`: the mean loss per target since the line before, of the steps that were not left out."""
     loop = run.state.loop
-    values: dict[str, float] = {
-        "step": run.step,
-        "epoch": round(run.epoch, 6),
-        "loss": loop.window_loss / loop.window_targets,
+    values: dict[str, float] = {"step": run.step, "epoch": round(run.epoch, 6)}
+    if loop.window_targets:
+        values["loss"] = loop.window_loss / loop.window_targets
+    if norm is not None:
+        values["gradient_norm"] = norm
+    if loop.skipped_steps:
+        values["skipped_steps"] = loop.skipped_steps
+    values |= {
         "learning_rate": rate,
-        "gradient_norm": norm,
         "tokens": loop.tokens,
         "tokens_per_second": round(run.tokens_per_second or 0.0, 1),
     }
@@ -233,15 +284,27 @@ def evaluate_and_select(run: TrainingRun) -> None:
     """Measure the validation split; keep the weights if they are the best so far; stop if they stopped improving."""
     if run.validation is None:
         return
+    with run.state.averaged():
+        evaluate_weights(run, run.validation)
+
+
+def evaluate_weights(run: TrainingRun, validation: Split) -> None:
+    """The same with the weights as they are now."""
     found = evaluate(
-        run.model, run.task, run.validation, world=run.world, tokens_per_batch=run.tokens_per_batch, stop=run.stop
+        run.model,
+        run.task,
+        validation,
+        world=run.world,
+        tokens_per_batch=run.tokens_per_batch,
+        stop=run.stop,
+        attack=run.attack,
     )
     loop = run.state.loop
     metrics = {f"eval_{name}": value for name, value in found.items()}
     if not all(math.isfinite(value) for value in metrics.values()):
         raise TrainerError(
             TrainerReason.LOSS_DIVERGED,
-            f"The validation loss at step {run.step} is {metrics['eval_loss']:g} ({last_losses(run)}). "
+            f"The validation loss at step {run.step} is {metrics['eval_loss']:g} ({last_losses(loop)}). "
             "Lower `training.learningRate` or lengthen the warm-up.",
         )
     loop.evaluated_step = run.step
@@ -292,9 +355,3 @@ def save_checkpoint(run: TrainingRun) -> None:
     if run.world.is_main:
         run.save()
     run.saved, run.saved_at = (run.step, run.state.loop.evaluated_step), time.monotonic()
-
-
-def last_losses(run: TrainingRun) -> str:
-    """For messages: `loss was 2.1, 2.3, 9.7`."""
-    losses = [f"{line['loss']:.4g}" for line in run.state.loop.history if "loss" in line][-3:]
-    return f"the losses before were {', '.join(losses)}" if losses else "at the very start"

@@ -1,6 +1,4 @@
-"""Learning rates by formula, decay groups, and the state as tensors."""
-
-import math
+"""Decay groups, and the state as tensors."""
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import Training
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.optimizer import (
-    learning_rate,
     load_optimizer,
     make_optimizer,
     optimizer_tensors,
@@ -20,27 +17,6 @@ from trimtab_trainer.optimizer import (
 
 def training(**changes: object) -> Training:
     return Training.model_validate({"learningRate": 1.0, **changes})
-
-
-@pytest.mark.parametrize(
-    ("schedule", "step", "expected"),
-    [
-        pytest.param({"cosine": {"warmupRatio": 0.1}}, 0, 1 / 11, id="warm-up begins above 0"),
-        pytest.param({"cosine": {"warmupRatio": 0.1}}, 9, 10 / 11, id="warm-up ends below the peak"),
-        pytest.param({"cosine": {"warmupRatio": 0.1}}, 10, 1.0, id="the peak"),
-        pytest.param({"cosine": {"warmupRatio": 0.1}}, 55, 0.5, id="half of the cosine"),
-        pytest.param(
-            {"cosine": {"warmupRatio": 0.1}},
-            99,
-            0.5 * (1 + math.cos(math.pi * 89 / 90)),
-            id="the last step still moves",
-        ),
-        pytest.param({"linear": {"warmupRatio": 0.0}}, 25, 0.75, id="a line"),
-        pytest.param({"constant": {"warmupRatio": 0.0}}, 99, 1.0, id="flat"),
-    ],
-)
-def test_the_learning_rate_is_the_formulas(schedule: dict[str, object], step: int, expected: float) -> None:
-    assert learning_rate(step, total_steps=100, training=training(schedule=schedule)) == pytest.approx(expected)
 
 
 def parameters() -> dict[str, nn.Parameter]:

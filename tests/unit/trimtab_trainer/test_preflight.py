@@ -57,6 +57,25 @@ from trimtab_trainer.preflight import check_config
             id="a metric of another task",
         ),
         pytest.param(
+            {"training": {"selectBestBy": {"metric": "eval_adversarial_loss"}}},
+            "is not measured",
+            id="a metric of an attack that there is not",
+        ),
+        pytest.param(
+            {"training": {"classWeights": {"balanced": {}}}},
+            "`training.classWeights` needs a task with one class for each example; got causalLanguageModeling",
+            id="class weights of a language model",
+        ),
+        pytest.param(
+            {"training": {"balancedSampling": True}}, "`training.balancedSampling` needs", id="classes to balance"
+        ),
+        pytest.param({"training": {"curriculum": {}}}, "Set `data.packing: false`", id="a curriculum of packed rows"),
+        pytest.param(
+            {"method": {"headOnly": {}}, "training": {"adversarial": {"fgm": {}}}},
+            "`training.adversarial` changes what the trunk computes",
+            id="an attack on a trunk that does not learn",
+        ),
+        pytest.param(
             {"training": {"extraArguments": {"adam": 1}}}, "Known arguments: adamBeta1", id="an unknown argument"
         ),
     ],

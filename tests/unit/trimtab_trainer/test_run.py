@@ -45,6 +45,42 @@ JOBS = [
     pytest.param({"method": {"headOnly": {}}, "training": {"microBatchSize": 1}}, id="headOnly, packed, accumulated"),
     pytest.param({**LABELLED, "method": {"lora": {"r": 2}}, "training": {"microBatchSize": 2}}, id="classifier, lora"),
     pytest.param({**LABELLED, "method": {"headOnly": {}}}, id="classifier, headOnly"),
+    pytest.param(
+        {
+            "training": {
+                "schedule": {"cosineWithRestarts": {"cycles": 2, "minimumRatio": 0.1}},
+                "exponentialMovingAverage": {"decay": 0.9},
+                "dropout": 0.2,
+                "labelSmoothing": 0.1,
+                "embeddingNoiseAlpha": 5,
+                "adversarial": {"freeLb": {"steps": 2}},
+            }
+        },
+        id="lora, packed: average, noise, FreeLB",
+    ),
+    pytest.param(
+        {
+            **LABELLED,
+            "method": {"full": {}},
+            "training": {
+                "maxSteps": 6,
+                "exponentialMovingAverage": {},
+                "classWeights": {"balanced": {}},
+                "balancedSampling": True,
+                "divergence": {"onSpike": "Skip", "spikeFactor": 1.01, "window": 2},
+                "adversarial": {"pgd": {"steps": 2}},
+                "selectBestBy": {"metric": "eval_adversarial_loss"},
+            },
+        },
+        id="classifier, full: weights, skipped spikes, PGD",
+    ),
+    pytest.param(
+        {
+            "data": {"packing": False},
+            "training": {"curriculum": {}, "adversarial": {"fgm": {}}, "schedule": {"inverseSquareRoot": {}}},
+        },
+        id="lora, padded: curriculum, FGM",
+    ),
 ]
 
 

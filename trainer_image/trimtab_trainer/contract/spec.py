@@ -5,6 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document, Empty, OneOf, only, rules, unavailable
+from trimtab_trainer.contract.practices import (
+    Adversarial,
+    ClassWeights,
+    Curriculum,
+    Decay,
+    Divergence,
+    ExponentialMovingAverage,
+    LearningRateSchedule,
+)
 
 ModelURI = Annotated[
     str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
@@ -186,24 +195,6 @@ class Data(Document):
     """Text or image augmentation."""
 
 
-class Warmup(Document):
-    """Linear warm-up from 0 before the schedule starts."""
-
-    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
-    """Share of all steps spent warming up."""
-
-
-class LearningRateSchedule(OneOf):
-    """How the learning rate moves. Exactly one member."""
-
-    cosine: Warmup | None = None
-    """Half a cosine down to 0."""
-    linear: Warmup | None = None
-    """A line down to 0."""
-    constant: Warmup | None = None
-    """Flat after warm-up."""
-
-
 class EarlyStopping(Document):
     """Stop when a metric no longer improves."""
 
@@ -245,14 +236,28 @@ class Training(Document):
     """Micro batches per optimizer step. Absent: follows from the two batch sizes and the world size."""
     learning_rate: float = Field(default=0.0002, gt=0, le=10)
     """Peak learning rate."""
-    schedule: LearningRateSchedule = Field(default_factory=lambda: LearningRateSchedule(cosine=Warmup()))
+    schedule: LearningRateSchedule = Field(default_factory=lambda: LearningRateSchedule(cosine=Decay()))
     """How the learning rate moves."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Decoupled weight decay (AdamW), not on biases and norms."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this global norm."""
-    dropout: float | None = unavailable(ge=0, lt=1)
-    """Override of the model's dropout."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Override of every dropout that the model came with; an adapter's own stays. Absent: as the model says."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over all classes or words (Szegedy et al., 2016, arXiv:1512.00567). Measurements are not smoothed."""
+    embedding_noise_alpha: float | None = Field(default=None, gt=0, le=1000)
+    """NEFTune (Jain et al., 2023, arXiv:2310.05914): uniform noise of `alpha / sqrt(tokens * width)` on the input embeddings. The paper uses 5 to 15."""
+    exponential_moving_average: ExponentialMovingAverage | None = None
+    """Measure, select and publish a running average of the weights instead of the newest ones."""
+    divergence: Divergence = Field(default_factory=Divergence)
+    """What to do with steps whose loss is not finite, or jumps."""
+    class_weights: ClassWeights | None = None
+    """Weights of classes in the loss of a classifier."""
+    balanced_sampling: bool = False
+    """Draw the examples of a classifier with replacement, each class equally often."""
+    curriculum: Curriculum | None = None
+    """Short examples first; needs `data.packing: false` where the task packs."""
     layerwise_learning_rate_decay: float | None = unavailable(gt=0, le=1)
     """Discriminative learning rates: factor per layer from the top."""
     gradual_unfreezing: dict[str, Any] | None = unavailable()
@@ -261,7 +266,7 @@ class Training(Document):
     """Stop when a metric no longer improves; needs a validation split."""
     select_best_by: SelectBestBy | None = None
     """Publish the checkpoint with the best metric. Absent: `eval_loss` where there is validation data, else the last step."""
-    adversarial: dict[str, Any] | None = unavailable()
+    adversarial: Adversarial | None = None
     """Adversarial steps on the embeddings."""
     continual: dict[str, Any] | None = unavailable()
     """Replay or elastic weight consolidation."""

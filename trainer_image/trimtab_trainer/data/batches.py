@@ -53,6 +53,10 @@ class BatchPlan:
     seed: int
     group_by_length: bool
     """Rows of like length share a batch: less padding, at the price of batches that are no longer uniform samples."""
+    short_first_epochs: int = 0
+    """In so many first epochs rows come from short to long."""
+    probabilities: Sequence[float] | None = None
+    """How likely each row is drawn, with replacement; None: an epoch has each row once."""
     _cache: tuple[int, list[int]] = field(default=(-1, []), init=False)
 
     @property
@@ -75,6 +79,10 @@ class BatchPlan:
     def _make_order(self, epoch: int) -> list[int]:
         generator = np.random.default_rng([self.seed, 1, epoch])
         order = generator.permutation(len(self.rows))
+        if self.probabilities is not None:
+            order = generator.choice(len(self.rows), size=len(self.rows), p=self.probabilities)
+        if epoch < self.short_first_epochs:
+            return [int(row) for row in order[np.argsort(np.asarray(self.lengths)[order], kind="stable")]]
         if not self.group_by_length:
             return [int(row) for row in order]
         size, lengths = self.global_batch_size, np.asarray(self.lengths)

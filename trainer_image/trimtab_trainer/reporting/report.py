@@ -44,6 +44,8 @@ class Report(Document):
     total_steps: int
     published_step: int
     stopped_early: bool
+    skipped_steps: int = 0
+    """Steps that the watch over divergence left out."""
     resumed_from_step: int | None = None
     rejected: list[RejectedCheckpoint] = Field(default_factory=list)
     parameters: int

@@ -15,15 +15,16 @@ CHUNK_LOGITS = 2**24
 """Logits held at once: 64 MiB in float32."""
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of the cross-entropies of `softmax(hidden @ weight.T)`, float32.
 
     Args:
         hidden: [positions, width], the states that predict.
         weight: [words, width], the head.
         targets: [positions], the word that follows each.
+        smoothing: share of the target probability that is spread over all words, as torch's `label_smoothing`.
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets)
+    return _LinearCrossEntropy.apply(hidden, weight, targets, smoothing)
 
 
 @torch.no_grad()
@@ -39,7 +40,7 @@ def linear_measure(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Ten
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         head = _cast(weight, hidden)
         loss = torch.zeros((), device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -47,10 +48,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for logits, chunk in _chunks(hidden, head, targets):
             total = logits.logsumexp(-1, keepdim=True)
             chosen = targets[chunk, None]
-            loss += (total - logits.gather(1, chosen)).sum()
-            # d loss / d logits = softmax - onehot
+            likelihood = (1 - smoothing) * logits.gather(1, chosen)
+            if smoothing:
+                likelihood += smoothing * logits.mean(-1, keepdim=True)
+            loss += (total - likelihood).sum()
+            # d loss / d logits = softmax - target probabilities
             gradient = (logits - total).exp_()
-            gradient.scatter_add_(1, chosen, -torch.ones_like(chosen, dtype=gradient.dtype))
+            if smoothing:
+                gradient -= smoothing / logits.shape[-1]
+            gradient.scatter_add_(1, chosen, torch.full_like(chosen, smoothing - 1.0, dtype=gradient.dtype))
             gradient = gradient.to(head.dtype)
             if hidden_gradient is not None:
                 hidden_gradient[chunk] = (gradient @ head).to(hidden.dtype)
@@ -61,11 +67,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         return (
             None if hidden_gradient is None else hidden_gradient * scale.to(hidden_gradient.dtype),
             None if weight_gradient is None else (weight_gradient * scale).to(ctx.weight_dtype),
+            None,
             None,
         )
 

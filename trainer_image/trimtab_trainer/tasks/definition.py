@@ -39,6 +39,10 @@ class TaskDefinition(ABC):
     """Weights that the model's files lack are the task's new head; otherwise they are an error."""
     packs: bool = False
     """Several examples may share a row."""
+    smooths_labels: bool = False
+    """`training.labelSmoothing` has a meaning."""
+    weighs_classes: bool = False
+    """Each example has one class: `training.classWeights` and `training.balancedSampling` have a meaning."""
 
     def labels(self, config: RunConfig, examples: Sequence[Example]) -> tuple[str, ...]:
         """The labels in the order of the head's outputs, from the training split; empty for tasks without labels."""

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class LanguageModeling:
     pad_id: int
     attention: str | None
     """Attention for rows of several documents without padding; None: one example a row, padded, full logits."""
+    label_smoothing: float = 0.0
+    """Of the training loss; measurements have none."""
 
     @property
     def layout(self) -> str:
@@ -87,8 +89,11 @@ class LanguageModeling:
         with model.autocast():
             if self.attention is None:
                 logits = self._logits(model, batch)
-                return nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
-            return linear_cross_entropy(self._states(model, batch), head_weight(model), batch.targets)
+                return nn.functional.cross_entropy(
+                    logits, batch.targets, reduction="sum", label_smoothing=self.label_smoothing
+                )
+            states = self._states(model, batch)
+            return linear_cross_entropy(states, head_weight(model), batch.targets, self.label_smoothing)
 
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: LanguageBatch) -> Sums:
@@ -212,6 +217,7 @@ class CausalLanguageModeling(TaskDefinition):
     peft_task_type = TaskType.CAUSAL_LM
     has_new_head = False
     packs = True
+    smooths_labels = True
 
     def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> TextEncoder:
         """By the model's chat template, or as it stands."""
@@ -230,8 +236,8 @@ class CausalLanguageModeling(TaskDefinition):
 
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
         """Rows without padding where this very model computes the same with them."""
-        del config
-        return choose_layout(model, train)
+        task, warning = choose_layout(model, train)
+        return replace(task, label_smoothing=config.training.label_smoothing), warning
 
 
 def stop_ids(directory: Path, tokenizer: Any) -> frozenset[int]:

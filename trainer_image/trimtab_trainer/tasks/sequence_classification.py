@@ -16,6 +16,7 @@ from trimtab_trainer.data.encoding import Encoded, LabelEncoder
 from trimtab_trainer.data.formats import Example, Labelled
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.practices.classes import class_weights
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.task import Sums, Task
 
@@ -36,6 +37,9 @@ class SequenceClassification:
 
     device: torch.device
     pad_id: int
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+    """[classes]; both are for the training loss alone, measurements have neither."""
 
     @property
     def layout(self) -> str:
@@ -59,7 +63,13 @@ class SequenceClassification:
 
     def loss(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
         """Sum of the cross-entropies."""
-        return nn.functional.cross_entropy(self.logits(model, batch), batch.labels, reduction="sum")
+        return nn.functional.cross_entropy(
+            self.logits(model, batch),
+            batch.labels,
+            weight=self.class_weights,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
 
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: LabelledBatch) -> Sums:
@@ -109,6 +119,8 @@ class TextClassification(TaskDefinition):
     auto_model = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
     peft_task_type = TaskType.SEQ_CLS
+    smooths_labels = True
+    weighs_classes = True
 
     def labels(self, config: RunConfig, examples: Sequence[Example]) -> tuple[str, ...]:
         """As the user states them, or the sorted labels of the training split."""
@@ -122,8 +134,13 @@ class TextClassification(TaskDefinition):
 
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
         """Padded rows of like lengths."""
-        del config, train
-        return SequenceClassification(model.device, model.tokenizer.pad_token_id), ""
+        task = SequenceClassification(
+            model.device,
+            model.tokenizer.pad_token_id,
+            label_smoothing=config.training.label_smoothing,
+            class_weights=class_weights(config, model, train),
+        )
+        return task, ""
 
 
 def labels_in(examples: Sequence[Example]) -> set[str]:
