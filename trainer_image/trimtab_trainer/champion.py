@@ -7,9 +7,9 @@ from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.run_config import ResolvedModelVersion
 from trimtab_trainer.distributed import sum_over_ranks
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.measure import Measurable, measure_splits
+from trimtab_trainer.measure import measure_splits
 from trimtab_trainer.prepare import Prepared
-from trimtab_trainer.published_model import fetch_version, load_published, release
+from trimtab_trainer.published_model import Measurable, fetch_version, load_published, release
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -31,7 +31,9 @@ def measure_champion(attempt: Attempt, prepared: Prepared, loop: LoopState, stor
         if measurable is not None:
             loop.champion_metrics = measure_splits(
                 attempt,
-                measurable,
+                measurable.model,
+                measurable.task,
+                measurable.splits,
                 tokens_per_batch=prepared.micro_batch_size * attempt.config.data.max_sequence_length,
             )
     del measurable

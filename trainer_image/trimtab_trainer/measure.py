@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.gates import PREFIXES, Gate, GateMeasurement
@@ -16,23 +15,10 @@ from trimtab_trainer.tasks.task import Task
 HELD_OUT = ("test", "general")
 
 
-@dataclass(frozen=True)
-class Measurable:
-    """A model with what it takes to measure it."""
-
-    model: TrainableModel
-    task: Task
-    splits: Mapping[str, Split]
-    """The examples in this model's own tokens and labels."""
-    attack: Attack | None = None
-    """Measured under it, too."""
-
-
 def measure_held_out(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
     """Metrics of the test and the general split, by `test_*` and `general_*`; of an absent one none. All ranks take part."""
     splits = {name: prepared.splits[name] for name in HELD_OUT}
     tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
-<<<<<<< ours
     return measure_splits(
         attempt, prepared.model, prepared.task, splits, tokens_per_batch=tokens, attack=prepared.attack
     )
@@ -47,34 +33,23 @@ def measure_splits(
     tokens_per_batch: int,
     attack: Attack | None = None,
 ) -> dict[str, float]:
-=======
-    measurable = Measurable(prepared.model, prepared.task, splits, prepared.attack)
-    return measure_splits(attempt, measurable, tokens_per_batch=tokens)
-
-
-def measure_splits(attempt: Attempt, measurable: Measurable, *, tokens_per_batch: int) -> dict[str, float]:
->>>>>>> theirs
     """Metrics of each split that has examples, with the split's prefix. All ranks take part.
 
     Raises:
         Interruption: SIGTERM came.
     """
     metrics: dict[str, float] = {}
-    for name, split in measurable.splits.items():
+    for name, split in splits.items():
         if not split.encoded:
             continue
         found = evaluate(
-            measurable.model,
-            measurable.task,
+            model,
+            task,
             split,
             world=attempt.world,
             tokens_per_batch=tokens_per_batch,
             stop=lambda: attempt.stop.requested,
-<<<<<<< ours
             attack=attack,
-=======
-            attack=measurable.attack,
->>>>>>> theirs
         )
         metrics |= {f"{prefix_of(name)}{metric}": value for metric, value in found.items()}
     return metrics

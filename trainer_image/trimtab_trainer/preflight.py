@@ -21,7 +21,6 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
         raise _invalid("`data.validation` and `data.validationFraction` exclude each other; set one.")
     check_batch_sizes(config, world_size=world_size)
     check_metrics(config)
-    check_practices(config)
     check_gates(config)
     check_practices(config)
     parse_extra_arguments(training)
@@ -44,13 +43,7 @@ def check_batch_sizes(config: RunConfig, *, world_size: int) -> None:
 def check_metrics(config: RunConfig) -> None:
     """Early stopping and selection need validation data and a metric that the task measures."""
     training = config.training
-<<<<<<< ours
     known = [f"eval_{name}" for name in measured_names(config)]
-=======
-    names = definition_of(config).metric_names
-    attacked = [f"{PREFIX}{name}" for name in names] if training.adversarial else []
-    known = [f"eval_{name}" for name in (*names, *attacked)]
->>>>>>> theirs
     has_validation = bool(config.data.validation) or config.data.validation_fraction is not None
     for field, settings in (("earlyStopping", training.early_stopping), ("selectBestBy", training.select_best_by)):
         if settings is None:
@@ -63,50 +56,15 @@ def check_metrics(config: RunConfig) -> None:
             )
 
 
-<<<<<<< ours
 def measured_names(config: RunConfig) -> list[str]:
     """The task's metrics, without a split's prefix; with adversarial training those under attack, too."""
     names = definition_of(config).metric_names
     return [*names, *(f"{PREFIX}{name}" for name in names if config.training.adversarial)]
-=======
-def check_practices(config: RunConfig) -> None:
-    """Practices that mean nothing for this task or method are refused, not ignored."""
-    training, definition = config.training, definition_of(config)
-    what = f"{config.task.kind} with the objective {config.objective.kind}"
-    if training.label_smoothing and not definition.smooths_labels:
-        raise _invalid(f"`training.labelSmoothing` has no meaning for {what}; leave it out.")
-    for field, value in (("classWeights", training.class_weights), ("balancedSampling", training.balanced_sampling)):
-        if value and not definition.weighs_classes:
-            raise _invalid(
-                f"`training.{field}` needs a task with one class for each example; got {what}. Leave it out."
-            )
-    if training.curriculum and config.data.packing and definition.packs:
-        raise _invalid(
-            "`training.curriculum` orders examples by length, and packed rows are all about equally long. "
-            "Set `data.packing: false`, or leave the curriculum out."
-        )
-    for field, chosen in (
-        ("adversarial", training.adversarial),
-        ("embeddingNoiseAlpha", training.embedding_noise_alpha),
-        ("dropout", training.dropout),
-    ):
-        if chosen is not None and config.method.head_only is not None:
-            raise _invalid(
-                f"`training.{field}` changes what the trunk computes while training, and `method.headOnly` takes its features "
-                "as they are. Choose another method, or leave it out."
-            )
->>>>>>> theirs
 
 
 def check_gates(config: RunConfig) -> None:
     """A gate on a metric that the task does not have would never have a number."""
-<<<<<<< ours
     known = measured_names(config)
-=======
-    known = list(definition_of(config).metric_names)
-    if config.training.adversarial is not None:
-        known += [f"{PREFIX}{name}" for name in known]
->>>>>>> theirs
     for index, gate in enumerate(config.evaluation.gates if config.evaluation else ()):
         if gate.plain_metric not in known:
             raise _invalid(

@@ -15,10 +15,10 @@ from trimtab_trainer.contract.run_config import ResolvedModelVersion, RunConfig
 from trimtab_trainer.data.splits import Split, encode_split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.by_uri import fetch_artifact, fetch_model
-from trimtab_trainer.measure import Measurable
-from trimtab_trainer.model import load_model, prepare
+from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.store.object_store import ObjectStore
+from trimtab_trainer.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,16 @@ class PublishedFiles:
     adapter: Path | None
     labels: tuple[str, ...]
     """Of a classifier, in the order of its outputs."""
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """A model with what it takes to measure it."""
+
+    model: TrainableModel
+    task: Task
+    splits: Mapping[str, Split]
+    """The examples in this model's own tokens and labels."""
 
 
 def fetch_version(version: ResolvedModelVersion, *, store: ObjectStore, directory: Path) -> PublishedFiles:

@@ -137,7 +137,7 @@ def _measure(attempt: Attempt, splits: Mapping[str, Split], files: PublishedFile
     loaded = load_published(attempt.config, files, splits, device=device, precision=precision)
     tokens = max(TOKENS_PER_BATCH, attempt.config.data.max_sequence_length)
     try:
-        return measure_splits(attempt, loaded, tokens_per_batch=tokens)
+        return measure_splits(attempt, loaded.model, loaded.task, loaded.splits, tokens_per_batch=tokens)
     finally:
         del loaded
         release(device)
