@@ -11,7 +11,7 @@ from tests.support.manifests import ABSENT, DIGEST, changed, smallest
 pytestmark = pytest.mark.integration
 
 NOT_YET = "is not available in this release"
-TASKS = "exactly one of causalLanguageModeling, sequenceClassification must be set"
+TASKS = "exactly one of causalLanguageModeling, sequenceClassification, tokenClassification, questionAnswering"
 METHODS = "exactly one of lora, full, headOnly must be set"
 Changes = dict[str, Any]
 
@@ -40,6 +40,9 @@ ACCEPTED = [
         "headOnly with a head of its own",
     ),
     job("", {"spec.evaluation.gates": [GATE | {"source": "general"}], **GENERAL}, "a gate against forgetting"),
+    job("", {"spec.task": {"sequenceClassification": {"multiLabel": True}}}, "several labels a text"),
+    job("", {"spec.task": {"tokenClassification": {"labels": ["O", "B-PER", "I-PER"]}}}, "tags"),
+    job("", {"spec.task": {"questionAnswering": {"stride": 64, "unanswerable": True}}}, "questions"),
     job("", {"spec.training.epochs": 0.5}, "half an epoch"),
     job("", {"spec.training.maxSteps": 10}, "maxSteps"),
     job(
@@ -121,8 +124,6 @@ REFUSED = [
     *(
         job(f"{name} {NOT_YET}", {"spec.task": {name: {"anything": 1}}}, name)
         for name in (
-            "tokenClassification",
-            "questionAnswering",
             "imageClassification",
             "objectDetection",
             "imageTextMatching",

@@ -133,6 +133,41 @@ def labelled(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def multi_labelled(count: int) -> list[dict[str, Any]]:
+    """Texts that say their labels: both, one, or none."""
+    return [
+        {
+            "text": f"{'so ' * (number % 5)}{'good ' if number % 2 else ''}{'new' if number % 3 else 'old'} {number}",
+            "labels": [*(["kind"] if number % 2 else []), *(["fresh"] if number % 3 else [])],
+        }
+        for number in range(count)
+    ]
+
+
+def tagged(count: int) -> list[dict[str, Any]]:
+    """Sentences with a person of one or two words."""
+    return [
+        {
+            "tokens": ["so", *(number % 3) * ["very"], "Ann", *(number % 2) * ["Lee"], "left"],
+            "tags": ["O", *(number % 3) * ["O"], "B-PER", *(number % 2) * ["I-PER"], "O"],
+        }
+        for number in range(count)
+    ]
+
+
+def questions(count: int) -> list[dict[str, Any]]:
+    """Questions about a sentence with a number; some contexts are longer than a window of 64 tokens."""
+    rows = []
+    for number in range(count):
+        context = f"{'and so on ' * (3 * (number % 3))}it is {number % 10} now"
+        answer = str(number % 10)
+        start = context.rindex(f"is {answer}") + 3
+        rows.append(
+            {"question": "what is it", "context": context, "answers": {"text": [answer], "answer_start": [start]}}
+        )
+    return rows
+
+
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -401,5 +436,11 @@ def write_job_files(root: Path) -> Path:
         [{"text": f"The {number} seas are wide and {number} ships sail."} for number in range(6)],
     )
     for split, count in (("train", 22), ("validation", 6), ("test", 6)):
-        write_jsonl(root / "data" / f"{split}-labelled.jsonl", labelled(count))
+        for name, rows in (
+            ("labelled", labelled),
+            ("multi-labelled", multi_labelled),
+            ("tagged", tagged),
+            ("questions", questions),
+        ):
+            write_jsonl(root / "data" / f"{split}-{name}.jsonl", rows(count))
     return root

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -68,10 +70,17 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     return [float(value) for value in tensor]
 
 
-def sum_counts(sums: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """Sum of dictionaries that have the same keys on every rank."""
+def sum_counts(sums: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Sum of dictionaries of numbers and arrays that have the same keys and shapes on every rank."""
     names = sorted(sums)
-    return dict(zip(names, sum_over_ranks([sums[name] for name in names], device), strict=True))
+    flat = np.concatenate([np.asarray(sums[name], np.float64).reshape(-1) for name in names])
+    total, result, start = np.asarray(sum_over_ranks(flat.tolist(), device)), {}, 0
+    for name in names:
+        size = np.size(sums[name])
+        part = total[start : start + size]
+        result[name] = part.reshape(np.shape(sums[name])) if np.ndim(sums[name]) else float(part[0])
+        start += size
+    return result
 
 
 @torch.no_grad()

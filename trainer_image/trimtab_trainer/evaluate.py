@@ -9,7 +9,7 @@ from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import PREFIX, Attack
-from trimtab_trainer.tasks.task import Sums, Task
+from trimtab_trainer.tasks.task import ComparesWithinSplit, Sums, Task
 from trimtab_trainer.world import World
 
 
@@ -38,6 +38,8 @@ def evaluate(  # noqa: PLR0913 - one measurement, wholly described
     rows = evaluation_rows(split)
     is_shared = len(rows) >= world.world_size
     mine = share_of_rank(rows, rank=world.rank, world_size=world.world_size) if is_shared else rows
+    if isinstance(task, ComparesWithinSplit):
+        task.begin_measuring(model, split.encoded)
     sums: Sums = {}
     for batch in micro_batches(
         mine, size=None, tokens=tokens_per_batch, length=lambda row: split.encoded[row[0]].length

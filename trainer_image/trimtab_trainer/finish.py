@@ -14,10 +14,11 @@ import transformers
 from trimtab_trainer.attempt import Attempt, peak_memory_bytes
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
-from trimtab_trainer.data.encoding import TextEncoder, show
+from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.measure import gate_measurements, measure_held_out
+from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.publishing.export import export_format, export_model
 from trimtab_trainer.publishing.facts import PublicationFacts
@@ -166,7 +167,7 @@ def make_report(
         datasets=prepared.datasets,
         data=[split.summary for split in prepared.splits.values() if split.examples],
         token_lengths={name: dict(split.lengths) for name, split in prepared.splits.items()},
-        rendered_example=show(prepared.splits["train"].encoded[0], prepared.model.tokenizer),
+        rendered_example=definition_of(config).show(prepared.splits["train"].encoded[0], prepared.model.tokenizer),
         steps=loop.step,
         total_steps=run.total_steps,
         published_step=results["step"],

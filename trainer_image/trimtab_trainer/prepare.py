@@ -12,7 +12,6 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
 from trimtab_trainer.data.batches import BatchPlan, pack, total_steps
-from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.errors import TrainerError
@@ -81,6 +80,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         processor = definition.load_processor(base.adapter or base.directory)
         encoder = definition.encoder(config, base.directory, processor, labels)
         splits = encode_splits(attempt, raw, encoder)
+        for warning in definition.data_warnings(encoder, splits["train"].encoded):
+            attempt.warn(warning)
     with attempt.timed("loading the model"):
         loaded, new = load_model(
             config,
@@ -154,23 +155,8 @@ def encode_splits(attempt: Attempt, raw: RawData, encoder: Encoder) -> dict[str,
                 f"{summary.truncated} of {summary.examples} {name} examples are longer than maxSequenceLength "
                 f"({attempt.config.data.max_sequence_length}) and were cut."
             )
-    if isinstance(encoder, TextEncoder):
-        untaught = sum(
-            1 for item in splits["train"].encoded if not item.cut and int(item.ids[-1]) not in encoder.stop_ids
-        )
-        last_is_masked = sum(
-            1 for item in splits["train"].encoded if not _teaches_stop(item.ids, item.supervised, encoder.stop_ids)
-        )
-        if untaught == last_is_masked == len(splits["train"].encoded):
-            attempt.warn(
-                "No training example ends in one of the model's stop tokens: the model is not taught when to stop."
-            )
     attempt.reporter.update(urgent=True, data=[split.summary for split in splits.values() if split.examples])
     return splits
-
-
-def _teaches_stop(ids: Any, supervised: Any, stop_ids: frozenset[int]) -> bool:
-    return any(int(token) in stop_ids for token in ids[supervised])
 
 
 def _fetch_dataset(attempt: Attempt, store: ObjectStore, source: DataSource, device: torch.device) -> Any:

@@ -47,11 +47,34 @@ class ModelSource(Document):
     """Secret of the job's namespace whose key `HF_TOKEN` opens gated `hf://` models and data sets."""
 
 
-class SequenceClassification(Document):
-    """One label for a whole text."""
+Labels = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=1000)]
 
-    labels: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list, max_length=1000)
+
+class SequenceClassification(Document):
+    """One label for a whole text, or any number of them."""
+
+    labels: Labels = Field(default_factory=list)
     """The labels in the order of the head's outputs. Empty: the sorted labels of the training split."""
+    multi_label: bool = False
+    """Several labels may be true of a text (or none): rows have a list `labels`, each label is decided by itself."""
+
+
+class TokenClassification(Document):
+    """One label for each word: named entities (tags like `B-PER`, `I-PER`, `O`) or parts of speech."""
+
+    labels: Labels = Field(default_factory=list)
+    """The tags in the order of the head's outputs. Empty: the sorted tags of the training split."""
+
+
+class QuestionAnswering(Document):
+    """The span of a context that answers a question (Rajpurkar et al., 2016, arXiv:1606.05250)."""
+
+    stride: int = Field(default=128, ge=1, le=8192)
+    """Tokens of the context that two neighbouring windows share, where it is longer than `maxSequenceLength`."""
+    max_answer_length: int = Field(default=30, ge=1, le=1000)
+    """Tokens of the longest answer that is looked for."""
+    unanswerable: bool = False
+    """The model may say that the context has no answer (Rajpurkar et al., 2018, arXiv:1806.03822)."""
 
 
 class Task(OneOf):
@@ -60,10 +83,10 @@ class Task(OneOf):
     causal_language_modeling: Empty | None = None
     """The next token."""
     sequence_classification: SequenceClassification | None = None
-    """One label for a whole text."""
-    token_classification: Empty | None = unavailable()
-    """One label for each token."""
-    question_answering: Empty | None = unavailable()
+    """One label for a whole text, or any number of them."""
+    token_classification: TokenClassification | None = None
+    """One label for each word."""
+    question_answering: QuestionAnswering | None = None
     """The span of a context that answers a question."""
     image_classification: Empty | None = unavailable()
     """One label for an image."""
@@ -145,18 +168,32 @@ class Method(OneOf):
     """The last layers or chosen patterns."""
 
 
-DataFormat = Literal["messages", "promptCompletion", "text", "labelled"]
+DataFormat = Literal[
+    "messages",
+    "promptCompletion",
+    "text",
+    "labelled",
+    "multiLabelled",
+    "tagged",
+    "questionAnswers",
+    "labelledImage",
+    "imageText",
+    "annotatedImage",
+    "transcribedAudio",
+]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+AUDIO_SUFFIXES = (".wav",)
 
 
 class DataSource(Document):
-    """One data set: a JSONL, CSV or Parquet file, or a folder of such files."""
+    """One data set: a JSONL, CSV or Parquet file, or a folder of such files, with the images or recordings that they name."""
 
     model_config = rules(_NO_PARENTS)
 
     uri: DataURI
     """Where the data is: `s3://bucket/key`, `hf://org/name[/file]` or `pvc://claim/path`. A trailing `/` names a folder."""
     format: DataFormat | None = None
-    """How a row is read: `messages`, `promptCompletion`, `text` or `labelled`. Absent: inferred from the columns."""
+    """How a row is read; each task's formats are in docs/tasks.md. Absent: inferred from the columns."""
     weight: float = only(1.0, gt=0)
     """Share of this data set in the mixture, relative to the others."""
     columns: dict[str, str] = Field(default_factory=dict, max_length=16)

@@ -7,22 +7,42 @@ last characters and the answer's first ones into one token.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled
+from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled, Text
 from trimtab_trainer.errors import TrainerError
 
 EXAMPLES_PER_TOKENIZER_CALL = 1024
 
 
+class ModelInput(Protocol):
+    """One example as a model sees it, as far as splits, batches and the loop know it. Each kind is one dataclass."""
+
+    @property
+    def length(self) -> int:
+        """What it costs in a forward pass, in tokens or what stands for them: patches of an image, frames of a recording."""
+
+    @property
+    def targets(self) -> int:
+        """Tokens that carry loss, for the summary of the data; 0 where examples carry it as a whole."""
+
+    @property
+    def is_learnable(self) -> bool:
+        """Something carries loss."""
+
+    @property
+    def cut(self) -> bool:
+        """A part of it is not seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example as the model sees it."""
+    """A text as the model sees it."""
 
     ids: NDArray[np.int32]
     """Token ids, shape [length]."""
@@ -109,7 +129,7 @@ class TextEncoder:
                 Segment(content.prompt, supervised=self.loss_on_prompt),
                 Segment(content.completion, supervised=True),
             ]
-        return [Segment(content.text, supervised=True)]
+        return [Segment(content.text, supervised=True)] if isinstance(content, Text) else []
 
     def _is_templated(self, example: Example) -> bool:
         """A prompt and its completion become one chat turn where the model has a template: a server asks it the same way."""

@@ -1,26 +1,41 @@
-"""Files to examples: JSONL, JSON, CSV and Parquet rows, read in one of the four formats, each error with file and line."""
+"""Rows to examples: each read in one of the formats, each error with file and line."""
 
-import csv
-import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import canonical_json, sha256_hex
 from trimtab_trainer.contract.spec import DataFormat, DataSource
+from trimtab_trainer.data.annotations import read_multi_labelled, read_questioned, read_tagged
+from trimtab_trainer.data.files import Row, RowError, rows, type_name
+from trimtab_trainer.data.media import (
+    Media,
+    read_annotated_image,
+    read_image_text,
+    read_labelled_image,
+    read_transcribed,
+)
+from trimtab_trainer.data.values import label_of, parsed_cell, text_of
 from trimtab_trainer.errors import TrainerError
 
 ROLES_OF_FORMAT: dict[DataFormat, tuple[str, ...]] = {
     "messages": ("messages",),
     "promptCompletion": ("prompt", "completion"),
     "labelled": ("text", "label"),
+    "multiLabelled": ("text", "labels"),
+    "tagged": ("tokens", "tags"),
+    "questionAnswers": ("question", "context", "answers"),
+    "labelledImage": ("image", "label"),
+    "imageText": ("image", "text"),
+    "annotatedImage": ("image", "objects"),
+    "transcribedAudio": ("audio", "text"),
     "text": ("text",),
 }
 """What a row of each format consists of, in the order in which formats are inferred."""
+OPTIONAL_ROLES: dict[DataFormat, tuple[str, ...]] = {"imageText": ("label",)}
 MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
 SHOWN_PROBLEMS = 3
 
@@ -75,7 +90,12 @@ class Labelled:
         return not self.text.strip()
 
 
-Content = Chat | Completion | Text | Labelled
+class Content(Protocol):
+    """What a row says: a frozen dataclass of text, numbers, tuples and media."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to learn from."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +111,12 @@ class Example:
         """SHA-256 of what it says: the same words have the same fingerprint wherever they stand."""
         fields = vars(self.content)
         return sha256_hex(
-            canonical_json([type(self.content).__name__, {name: fields[name] for name in sorted(fields)}])
+            canonical_json([type(self.content).__name__, {name: _plain(fields[name]) for name in sorted(fields)}])
         )
 
 
-class RowError(Exception):
-    """A row that cannot be read; the text follows its place."""
+def _plain(value: Any) -> Any:
+    return value.sha256 if isinstance(value, Media) else value
 
 
 def read_examples(
@@ -108,16 +128,16 @@ def read_examples(
         TrainerError: DatasetInvalid naming file, line and remedy of the first bad rows, and how many there are;
             ConfigInvalid where `columns` or `format` cannot be meant.
     """
-    check_columns(source)
+    check_columns(source, allowed)
     examples: list[Example] = []
     problems: list[str] = []
     count = 0
-    for place, row in chain.from_iterable(rows(path, name) for name, path in files):
+    for path, (place, row) in chain.from_iterable(_with_path(path, rows(path, name)) for name, path in files):
         try:
             if isinstance(row, RowError):
                 raise row
             chosen = source.format or infer_format(row, source.columns, allowed)
-            examples.append(Example(place, read_row(row, chosen, source.columns)))
+            examples.append(Example(place, read_row(row, chosen, source.columns, directory=path.parent)))
         except RowError as problem:
             count += 1
             if len(problems) < SHOWN_PROBLEMS:
@@ -128,15 +148,24 @@ def read_examples(
     return examples
 
 
-def check_columns(source: DataSource) -> None:
-    """`columns` may only name roles that its format (or, without one, any format) has."""
-    known = ROLES_OF_FORMAT[source.format] if source.format else sorted({*chain(*ROLES_OF_FORMAT.values())})
+def _with_path(path: Path, found: Iterable[Row]) -> Iterable[tuple[Path, Row]]:
+    return ((path, row) for row in found)
+
+
+def check_columns(source: DataSource, allowed: Iterable[DataFormat]) -> None:
+    """`columns` may only name roles that its format (or, without one, any that the task reads) has."""
+    formats: Iterable[DataFormat] = (source.format,) if source.format else allowed
+    known = list(dict.fromkeys(role for name in formats for role in _roles(name)))
     unknown = [role for role in source.columns if role not in known]
     if unknown:
         raise TrainerError(
             TrainerReason.CONFIG_INVALID,
             f"`columns` of {source.uri} names the role '{unknown[0]}'; a row has: {', '.join(known)}.",
         )
+
+
+def _roles(name: DataFormat) -> tuple[str, ...]:
+    return ROLES_OF_FORMAT[name] + OPTIONAL_ROLES.get(name, ())
 
 
 def infer_format(row: dict[str, Any], columns: dict[str, str], allowed: tuple[DataFormat, ...]) -> DataFormat:
@@ -151,137 +180,67 @@ def infer_format(row: dict[str, Any], columns: dict[str, str], allowed: tuple[Da
     )
 
 
-def read_row(row: dict[str, Any], chosen: DataFormat, columns: dict[str, str]) -> Content:
-    """One row as `chosen` reads it."""
-    values: dict[str, Any] = {}
+def read_row(row: dict[str, Any], chosen: DataFormat, columns: dict[str, str], *, directory: Path = Path()) -> Content:
+    """One row as `chosen` reads it; images and recordings are named relative to `directory`."""
+    names = {role: columns.get(role, role) for role in _roles(chosen)}
     for role in ROLES_OF_FORMAT[chosen]:
-        column = columns.get(role, role)
-        if column not in row:
-            raise RowError(f"column '{column}' is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
-        values[role] = (
-            _messages(row[column]) if role == "messages" else _text(row[column], column, is_label=role == "label")
-        )
-    if chosen == "messages":
-        return Chat(values["messages"])
-    if chosen == "promptCompletion":
-        return Completion(values["prompt"], values["completion"])
-    if chosen == "labelled":
-        return Labelled(values["text"], values["label"])
-    return Text(values["text"])
+        if names[role] not in row:
+            raise RowError(f"column '{names[role]}' is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
+    cells = {role: row.get(column) for role, column in names.items()}
+    return READERS[chosen](cells, names, directory)
 
 
-def _text(value: Any, column: str, *, is_label: bool) -> str:
-    if isinstance(value, str):
-        if is_label and not value.strip():
-            raise RowError(f"column '{column}' is empty; every row needs a label")
-        return value
-    if is_label and isinstance(value, bool | int):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    raise RowError(f"column '{column}' must be text{' or a whole number' if is_label else ''}; got {_type_name(value)}")
-
-
-def _messages(value: Any) -> tuple[tuple[str, str], ...]:
+def _read_chat(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Chat:
+    del columns
+    value = cells["messages"]
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:  # a CSV cell holds the list as JSON
-            value = json.loads(value)
-        except ValueError as error:
-            raise RowError(f"'messages' is not valid JSON ({error})") from error
+        value = parsed_cell(value, "messages")  # a CSV cell holds the list as JSON
     if not isinstance(value, list):
-        raise RowError(f"'messages' must be a list of {{role, content}}; got {_type_name(value)}")
-    return tuple(_message(number, message) for number, message in enumerate(value, start=1))
+        raise RowError(f"'messages' must be a list of {{role, content}}; got {type_name(value)}")
+    return Chat(tuple(_message(number, message) for number, message in enumerate(value, start=1)))
 
 
 def _message(number: int, message: Any) -> tuple[str, str]:
     if not isinstance(message, dict):
-        raise RowError(f"message {number} must be an object with role and content; got {_type_name(message)}")
+        raise RowError(f"message {number} must be an object with role and content; got {type_name(message)}")
     role, content = message.get("role"), message.get("content")
     if role not in MESSAGE_ROLES:
         raise RowError(f"message {number} has the role {role!r}; must be one of {', '.join(MESSAGE_ROLES)}")
     if not isinstance(content, str):
-        raise RowError(f"message {number} must have text in 'content'; got {_type_name(content)}")
+        raise RowError(f"message {number} must have text in 'content'; got {type_name(content)}")
     return role, content
 
 
-def _type_name(value: Any) -> str:
-    names = {"NoneType": "nothing", "dict": "an object", "list": "a list", "str": "text", "bool": "true or false"}
-    return names.get(type(value).__name__, "a number" if isinstance(value, int | float) else type(value).__name__)
+def _read_completion(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Completion:
+    return Completion(text_of(cells["prompt"], columns["prompt"]), text_of(cells["completion"], columns["completion"]))
 
 
-Row = tuple[str, dict[str, Any] | RowError]
+def _read_labelled(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Labelled:
+    return Labelled(text_of(cells["text"], columns["text"]), label_of(cells["label"], columns["label"]))
 
 
-def rows(path: Path, name: str) -> Iterator[Row]:
-    """`(place, row)` of one file; its kind is told by its ending, JSONL without one."""
-    kind = Path(name).suffix.lower()
-    if kind == ".parquet":
-        yield from _parquet_rows(path, name)
-    elif kind in {".csv", ".tsv"}:
-        yield from _csv_rows(path, name, delimiter="\t" if kind == ".tsv" else ",")
-    elif kind == ".json" and _starts_with_list(path):
-        yield from _json_rows(path, name)
-    else:
-        yield from _jsonl_rows(path, name)
+def _read_text(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Text:
+    return Text(text_of(cells["text"], columns["text"]))
 
 
-def _jsonl_rows(path: Path, name: str) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
-            if raw.strip():
-                yield f"{name} line {number}", _parsed(raw)
+Reader = Callable[[Mapping[str, Any], Mapping[str, str], Path], Content]
 
 
-def _parsed(raw: bytes) -> dict[str, Any] | RowError:
-    try:
-        row = json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return RowError(f"not valid UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8.")
-    except ValueError as error:
-        return RowError(f"not valid JSON ({error}). Each line must be one JSON object.")
-    return row if isinstance(row, dict) else RowError(f"must be a JSON object; got {_type_name(row)}")
+def _without_files(read: Callable[[Mapping[str, Any], Mapping[str, str]], Content]) -> Reader:
+    return lambda cells, columns, _: read(cells, columns)
 
 
-def _starts_with_list(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-
-
-def _json_rows(path: Path, name: str) -> Iterator[Row]:
-    try:
-        items = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:
-        yield name, RowError(f"not valid JSON ({error}). The file must be a list of objects, or JSON Lines.")
-        return
-    for number, item in enumerate(items, start=1):
-        yield f"{name} item {number}", item if isinstance(item, dict) else RowError("must be a JSON object")
-
-
-def _csv_rows(path: Path, name: str, *, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-        try:
-            for row in reader:
-                yield f"{name} line {reader.line_num}", _csv_row(row, len(reader.fieldnames or ()))
-        except (csv.Error, UnicodeDecodeError) as error:
-            yield f"{name} line {reader.line_num}", RowError(f"not valid CSV ({error})")
-
-
-def _csv_row(row: dict[str | None, Any], width: int) -> dict[str, Any] | RowError:
-    if None in row or None in row.values():
-        return RowError(
-            f"has another number of fields than the header's {width}. Quote fields that hold the delimiter."
-        )
-    return {str(name): value for name, value in row.items()}
-
-
-def _parquet_rows(path: Path, name: str) -> Iterator[Row]:
-    from pyarrow import ArrowException, parquet  # noqa: PLC0415 - half a second that JSONL need not pay
-
-    try:
-        number = 0
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{name} row {number}", row
-    except (ArrowException, OSError) as error:
-        yield name, RowError(f"not a readable Parquet file ({error})")
+READERS: Mapping[DataFormat, Reader] = {
+    "messages": _without_files(_read_chat),
+    "promptCompletion": _without_files(_read_completion),
+    "labelled": _without_files(_read_labelled),
+    "multiLabelled": _without_files(read_multi_labelled),
+    "tagged": _without_files(read_tagged),
+    "questionAnswers": _without_files(read_questioned),
+    "labelledImage": read_labelled_image,
+    "imageText": read_image_text,
+    "annotatedImage": read_annotated_image,
+    "transcribedAudio": read_transcribed,
+    "text": _without_files(_read_text),
+}
+"""From cells by role, the columns' names by role and the data file's folder, to what the row says."""

@@ -11,7 +11,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import DataFormat, DataSource
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.errors import TrainerError
 
@@ -48,7 +48,7 @@ class Split:
     """Tokenised examples of one split, those without anything to learn left out."""
 
     name: str
-    encoded: Sequence[Encoded]
+    encoded: Sequence[ModelInput]
     examples: Sequence[Example]
     """The same examples as text, in the same order."""
     summary: DataSummary
@@ -127,7 +127,9 @@ def leakage(examples: Mapping[str, Sequence[Example]]) -> list[str]:
     return found
 
 
-def encode_split(name: str, examples: Sequence[Example], encode: Callable[[Sequence[Example]], list[Encoded]]) -> Split:
+def encode_split(
+    name: str, examples: Sequence[Example], encode: Callable[[Sequence[Example]], Sequence[ModelInput]]
+) -> Split:
     """Tokenise one split; leave out and count what is empty or has no token to learn from.
 
     Raises:

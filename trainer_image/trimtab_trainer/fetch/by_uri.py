@@ -12,7 +12,15 @@ from trimtab_trainer.contract.manifests import ModelManifest, listing_digest, sh
 from trimtab_trainer.contract.spec import DataSource, ModelSource
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch import hub, s3, volume
-from trimtab_trainer.fetch.source import SourceFile, Wanted, materialize, own_directory, wanted_dataset, wanted_model
+from trimtab_trainer.fetch.source import (
+    SourceFile,
+    Wanted,
+    materialize,
+    own_directory,
+    row_files,
+    wanted_dataset,
+    wanted_model,
+)
 from trimtab_trainer.store.errors import ObjectNotFoundError
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -38,7 +46,7 @@ class FetchedDataset:
     """A data set on the local disk."""
 
     files: list[Path]
-    """In the order of their names at the source."""
+    """Those with rows, in the order of their names at the source; the images or recordings that they name lie beside them."""
     digest: str
     """`sha256:<hex>` over the listing of its files."""
     source: DataSource
@@ -113,7 +121,7 @@ def fetch_dataset(
     path = own_directory(directory, source.uri, revision)
     digest = listing_digest(materialize(files, path, wanted=wanted))
     _check_digest(wanted, digest, pin, "the earlier attempt's digest")
-    return FetchedDataset([path / file.path for file in files], digest, source, revision)
+    return FetchedDataset(row_files([path / file.path for file in files]), digest, source, revision)
 
 
 def fetch_artifact(uri: str, *, manifest_sha256: str, store: ObjectStore, directory: Path) -> FetchedArtifact:

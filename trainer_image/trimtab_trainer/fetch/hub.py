@@ -26,7 +26,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.fetch.source import DATA_SUFFIXES, SourceFile, Wanted, near_names
+from trimtab_trainer.fetch.source import DATA_SUFFIXES, SourceFile, Wanted, belongs_to_data, near_names
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _TOO_MANY_REQUESTS = 429
@@ -49,7 +49,7 @@ def data_files(wanted: Wanted, revision: str) -> tuple[list[SourceFile], str]:
     inside = "/".join(path)
     exact = [file for file in files if file.path == inside]
     prefix = f"{inside}/" if inside else ""
-    found = exact or [file for file in files if file.path.startswith(prefix) and file.path.endswith(DATA_SUFFIXES)]
+    found = exact or [file for file in files if file.path.startswith(prefix) and belongs_to_data(file.path)]
     if not found:
         near = near_names(inside, (file.path for file in files))
         raise wanted.missing(f"{wanted.uri} has no such file, or none that ends in {', '.join(DATA_SUFFIXES)}", near)

@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 
-from trimtab_trainer.fetch.source import DATA_SUFFIXES, SourceFile, Wanted, near_names
+from trimtab_trainer.fetch.source import DATA_SUFFIXES, SourceFile, Wanted, belongs_to_data, near_names
 from trimtab_trainer.store.object_store import ObjectStore
 
 _LOOK_AROUND = 1000
@@ -41,7 +41,7 @@ def data_files(store: ObjectStore, wanted: Wanted) -> list[SourceFile]:
         if info is not None:
             return [SourceFile(name, info.size, partial(store.download_file, key, bucket=bucket))]
     below = _below(store, bucket, key.rstrip("/") + "/")
-    files = [file for file in below if file.path.endswith(DATA_SUFFIXES)]
+    files = [file for file in below if belongs_to_data(file.path)]
     if below and not files:
         names = ", ".join(near_names(name, (file.path for file in below)))
         raise wanted.missing(f"{wanted.uri} holds no file that ends in {', '.join(DATA_SUFFIXES)}; it holds {names}")

@@ -8,10 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import sha256_hex
+from trimtab_trainer.contract.spec import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.scratch_space import require_room
 
 DATA_SUFFIXES = (".jsonl", ".csv", ".parquet")
+MEDIA_SUFFIXES = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)
+"""What rows may name; in a folder without rows each such file is one."""
 _PARALLEL_FILES = 4
 _SHOWN = 5
 
@@ -90,6 +93,16 @@ def safe_path(path: str, wanted: Wanted) -> PurePosixPath:
     if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
         raise wanted.unusable(f"the file name '{path}' leads out of its folder. Rename it.")
     return parts
+
+
+def belongs_to_data(path: str) -> bool:
+    """Whether a file of a data folder is fetched: rows, and what they may name."""
+    return path.endswith(DATA_SUFFIXES) or path.lower().endswith(MEDIA_SUFFIXES)
+
+
+def row_files(paths: Sequence[Path]) -> list[Path]:
+    """The files that hold the rows: not the media beside them, unless there is nothing else."""
+    return [path for path in paths if not path.name.lower().endswith(MEDIA_SUFFIXES)] or list(paths)
 
 
 def own_directory(directory: Path, *identity: str) -> Path:

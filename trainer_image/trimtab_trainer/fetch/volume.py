@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from trimtab_trainer.contract import mounts
-from trimtab_trainer.fetch.source import DATA_SUFFIXES, SourceFile, Wanted, near_names
+from trimtab_trainer.fetch.source import SourceFile, Wanted, belongs_to_data, near_names
 
 
 def folder(wanted: Wanted) -> list[SourceFile]:
@@ -28,7 +28,7 @@ def data_files(wanted: Wanted) -> list[SourceFile]:
     elif place.is_file():
         found = [_file(place, place.name)]
     else:
-        found = [file for file in _below(place, wanted) if file.path.endswith(DATA_SUFFIXES)]
+        found = [file for file in _below(place, wanted) if belongs_to_data(file.path)]
     if not found:
         raise _missing(place, wanted)
     return found

@@ -47,7 +47,7 @@ def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> N
     check_finite(model)
     directory.mkdir(parents=True, exist_ok=True)
     base = model.base
-    if base.config._attn_implementation != "sdpa":  # noqa: SLF001 - transformers has a setter only
+    if base.config._attn_implementation not in {"sdpa", "eager"}:  # noqa: SLF001 - transformers has a setter only
         base.set_attn_implementation("sdpa")
     base.config.use_cache = True
     if isinstance(model.module, PeftModel):
@@ -64,14 +64,15 @@ def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> N
 
 def loading_code(config: RunConfig) -> str:
     """How to load what was published, with the libraries its users have."""
-    auto = definition_of(config).auto_model.__name__
+    definition = definition_of(config)
+    auto, processor = definition.auto_model.__name__, definition.auto_processor
     if export_format(config) == "safetensors":
-        return f'from transformers import AutoTokenizer, {auto}\n\nmodel = {auto}.from_pretrained("MODEL_DIRECTORY")\ntokenizer = AutoTokenizer.from_pretrained("MODEL_DIRECTORY")'
-    labels = ", num_labels=len(LABELS)" if config.task.sequence_classification is not None else ""
+        return definition.loading_code()
+    labels = ", num_labels=len(LABELS)" if definition.has_labels else ""
     name = base_model_name(config) if base_source(config).uri.startswith("hf://") else "BASE_MODEL_DIRECTORY"
     return (
-        f"from peft import PeftModel\nfrom transformers import AutoTokenizer, {auto}\n\n"
+        f"from peft import PeftModel\nfrom transformers import {processor}, {auto}\n\n"
         f'base = {auto}.from_pretrained("{name}"{labels})\n'
         'model = PeftModel.from_pretrained(base, "ADAPTER_DIRECTORY")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("ADAPTER_DIRECTORY")'
+        f'{definition.processor_name} = {processor}.from_pretrained("ADAPTER_DIRECTORY")'
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trimtab_trainer.server.models import ClassificationModel
+from trimtab_trainer.server.models import MULTI_LABEL, ClassificationModel
 
 TOKENS_PER_STEP = 4096
 """Tokens, padding included, of one forward pass."""
@@ -100,4 +100,6 @@ class ClassificationLane:
         ids = torch.tensor([text + [pad] * (longest - len(text)) for text in texts], device=device)
         mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=device)
         logits = self.model.module(input_ids=ids, attention_mask=mask).logits
+        if self.model.module.config.problem_type == MULTI_LABEL:
+            return torch.sigmoid(logits.float()).tolist()
         return torch.softmax(logits.float(), dim=-1).tolist()

@@ -110,7 +110,13 @@ class Loader:
             lane = GenerationLane(generator, max_rows=config.max_concurrent_requests)
             self._engine.add(lane)
             return Target(name, lane, NO_ADAPTER, generator.tokenizer)
-        classifier = await asyncio.to_thread(models.load_classification_model, path, labels=labels, max_length=length)
+        classifier = await asyncio.to_thread(
+            models.load_classification_model,
+            path,
+            labels=labels,
+            max_length=length,
+            multi_label=config.task.sequence_classification.multi_label,
+        )
         classes = ClassificationLane(classifier)
         self._engine.add(classes)
         return Target(name, classes, NO_ADAPTER, classifier.tokenizer, classifier.labels)

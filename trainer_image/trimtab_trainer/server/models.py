@@ -13,6 +13,8 @@ from trimtab_trainer.model import load_tokenizer
 from trimtab_trainer.server.adapters import Adapters
 from trimtab_trainer.server.rows import Rows, attention_kinds
 
+MULTI_LABEL = "multi_label_classification"
+"""The `problem_type` of transformers' configurations."""
 _SUPPORTED_ATTENTION = {"full_attention", "sliding_attention"}
 _TOLERANCE = 2e-3
 """Relative, of the logits in the trial at start: rounding stays far below it, a wrong mask or position far above."""
@@ -68,13 +70,16 @@ def load_generation_model(directory: Path, *, max_length: int) -> GenerationMode
     )
 
 
-def load_classification_model(directory: Path, *, labels: tuple[str, ...], max_length: int) -> ClassificationModel:
+def load_classification_model(
+    directory: Path, *, labels: tuple[str, ...], max_length: int, multi_label: bool = False
+) -> ClassificationModel:
     """Load a sequence classifier.
 
     Args:
         directory: verified files.
         labels: of a head that is made anew, for adapters that bring theirs; empty where the files must have one.
         max_length: tokens of a text.
+        multi_label: each label has a probability of its own.
 
     Raises:
         TrainerError: ModelInvalid where the files are no such model.
@@ -86,6 +91,8 @@ def load_classification_model(directory: Path, *, labels: tuple[str, ...], max_l
         else {}
     )
     module = _load(AutoModelForSequenceClassification, directory, complete=not labels, **names)
+    if multi_label:  # an adapter's base model does not know it
+        module.config.problem_type = MULTI_LABEL
     text_config = module.config.get_text_config()
     if text_config.pad_token_id is None:
         text_config.pad_token_id = module.config.pad_token_id = tokenizer.pad_token_id

@@ -9,7 +9,7 @@ from peft import TaskType
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.spec import DataFormat
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoding import ModelInput, show
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.model import TrainableModel, load_tokenizer
 from trimtab_trainer.tasks.task import Task
@@ -18,7 +18,7 @@ from trimtab_trainer.tasks.task import Task
 class Encoder(Protocol):
     """Examples to what a model reads."""
 
-    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
+    def encode(self, examples: Iterable[Example]) -> Sequence[ModelInput]:
         """All examples in their order."""
         ...
 
@@ -29,11 +29,17 @@ class TaskDefinition(ABC):
     metric_names: Sequence[str]
     """The metrics it measures, without the split's prefix."""
     formats: tuple[DataFormat, ...]
-    """The data formats it can learn from, in the order in which they are inferred."""
+    """The data formats it can learn from."""
     auto_model: Any
     """The class of transformers that loads the model, by which users load it too."""
     pipeline_tag: str
     """The task's name on a model card."""
+    has_labels = False
+    """Its head has one output for each label."""
+    auto_processor = "AutoTokenizer"
+    """The class of transformers that loads the processor."""
+    processor_name = "tokenizer"
+    """What users call it."""
     peft_task_type: TaskType | None = None
     has_new_head: bool = True
     """Weights that the model's files lack are the task's new head; otherwise they are an error."""
@@ -66,10 +72,28 @@ class TaskDefinition(ABC):
             "ignore_mismatched_sizes": True,
         }
 
+    def data_warnings(self, encoder: Any, train: Sequence[Any]) -> list[str]:
+        """What a user should know about the training split before it trains."""
+        del encoder, train
+        return []
+
+    def show(self, example: Any, processor: Any) -> list[tuple[bool, str]]:
+        """One example as the model sees it, for the report: `(carries loss, text)`."""
+        return show(example, processor)
+
+    def loading_code(self) -> str:
+        """Python that loads a published model: `model` and its processor."""
+        auto = self.auto_model.__name__
+        return (
+            f"from transformers import {self.auto_processor}, {auto}\n\n"
+            f'model = {auto}.from_pretrained("MODEL_DIRECTORY")\n'
+            f'{self.processor_name} = {self.auto_processor}.from_pretrained("MODEL_DIRECTORY")'
+        )
+
     @abstractmethod
     def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> Encoder:
         """From the user's words to the model's numbers."""
 
     @abstractmethod
-    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
+    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Any]) -> tuple[Task, str]:
         """The loop's part, and a warning for the user ("" for none)."""

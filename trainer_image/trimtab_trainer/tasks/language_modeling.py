@@ -234,10 +234,20 @@ class CausalLanguageModeling(TaskDefinition):
             stop_ids(directory, processor),
         )
 
+    def data_warnings(self, encoder: TextEncoder, train: Sequence[Encoded]) -> list[str]:
+        """Whether any example teaches when to stop."""
+        if any(item.cut or _teaches_stop(item, encoder.stop_ids) for item in train):
+            return []
+        return ["No training example ends in one of the model's stop tokens: the model is not taught when to stop."]
+
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
         """Rows without padding where this very model computes the same with them."""
         task, warning = choose_layout(model, train)
         return replace(task, label_smoothing=config.training.label_smoothing), warning
+
+
+def _teaches_stop(example: Encoded, stop_ids: frozenset[int]) -> bool:
+    return int(example.ids[-1]) in stop_ids or any(int(token) in stop_ids for token in example.ids[example.supervised])
 
 
 def stop_ids(directory: Path, tokenizer: Any) -> frozenset[int]:

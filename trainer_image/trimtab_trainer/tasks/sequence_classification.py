@@ -18,6 +18,8 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import class_weights
 from trimtab_trainer.tasks.definition import TaskDefinition
+from trimtab_trainer.tasks.padding import padded
+from trimtab_trainer.tasks.scores import ratio
 from trimtab_trainer.tasks.task import Sums, Task
 
 
@@ -52,13 +54,8 @@ class SequenceClassification:
 
     def collate(self, examples: Sequence[Encoded]) -> LabelledBatch:
         """Pad to the longest example."""
-        ids = torch.full((len(examples), max(example.length for example in examples)), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, example in enumerate(examples):
-            ids[row, : example.length] = torch.from_numpy(example.ids)
-            mask[row, : example.length] = 1
         labels = torch.tensor([example.label for example in examples])
-        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        inputs = padded([example.ids for example in examples], pad_id=self.pad_id, device=self.device)
         return LabelledBatch(inputs, labels.to(self.device))
 
     def loss(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
@@ -89,9 +86,9 @@ class SequenceClassification:
         """Means over the classes that occur as truth or prediction, as scikit-learn's `average="macro"` has them."""
         names = [name.removeprefix("true/") for name in sums if name.startswith("true/")]
         present = [name for name in names if sums[f"true/{name}"] or sums[f"predicted/{name}"]]
-        precision = [_ratio(sums[f"right/{name}"], sums[f"predicted/{name}"]) for name in present]
-        recall = [_ratio(sums[f"right/{name}"], sums[f"true/{name}"]) for name in present]
-        f1 = [_ratio(2 * p * r, p + r) for p, r in zip(precision, recall, strict=True)]
+        precision = [ratio(sums[f"right/{name}"], sums[f"predicted/{name}"]) for name in present]
+        recall = [ratio(sums[f"right/{name}"], sums[f"true/{name}"]) for name in present]
+        f1 = [ratio(2 * p * r, p + r) for p, r in zip(precision, recall, strict=True)]
         return {
             "loss": sums["loss"] / sums["targets"],
             "accuracy": sum(sums[f"right/{name}"] for name in present) / sums["targets"],
@@ -107,10 +104,6 @@ class SequenceClassification:
         return logits.float()
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
 class TextClassification(TaskDefinition):
     """One label for a whole text."""
 
@@ -121,6 +114,7 @@ class TextClassification(TaskDefinition):
     peft_task_type = TaskType.SEQ_CLS
     smooths_labels = True
     weighs_classes = True
+    has_labels = True
 
     def labels(self, config: RunConfig, examples: Sequence[Example]) -> tuple[str, ...]:
         """As the user states them, or the sorted labels of the training split."""

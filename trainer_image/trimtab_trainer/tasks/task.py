@@ -1,15 +1,14 @@
 """What a task brings to the loop: its batches, its loss, its metrics. One file per task implements it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from trimtab_trainer.data.encoding import Encoded
 from trimtab_trainer.model import TrainableModel
 
-Sums = dict[str, float]
-"""Additive counts of a measurement: they are summed over batches and ranks before metrics are made of them."""
+Sums = dict[str, Any]
+"""Additive counts of a measurement, numbers or arrays of them: summed over batches and ranks before metrics are made."""
 
 
 class Task(Protocol):
@@ -19,10 +18,10 @@ class Task(Protocol):
     def layout(self) -> str:
         """How examples lie in a batch, for the report."""
 
-    def targets(self, example: Encoded) -> int:
+    def targets(self, example: Any) -> int:
         """What an example weighs in the loss: predicted tokens, or 1."""
 
-    def collate(self, examples: Sequence[Encoded]) -> Any:
+    def collate(self, examples: Sequence[Any]) -> Any:
         """One micro batch on the device."""
 
     def loss(self, model: TrainableModel, batch: Any) -> Tensor:
@@ -31,5 +30,13 @@ class Task(Protocol):
     def measure(self, model: TrainableModel, batch: Any) -> Sums:
         """Counts of one batch, without gradients."""
 
-    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Metrics of the counts of a whole split."""
+
+
+@runtime_checkable
+class ComparesWithinSplit(Protocol):
+    """A task whose metrics compare each example with all others of its split."""
+
+    def begin_measuring(self, model: TrainableModel, examples: Sequence[Any]) -> None:
+        """Called before the batches of a split are measured, with all of its examples."""

@@ -5,9 +5,10 @@ from pydantic import ValidationError
 from trimtab_operator.api.v1alpha1.model_version import BaseModel
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedRollout, Problem
-from trimtab_trainer.contract.spec import ModelSource
+from trimtab_trainer.contract.spec import ModelSource, Task
 
 SERVED_FORMATS = ("peftAdapter", "safetensors")
+SERVED_TASKS = ("causalLanguageModeling", "sequenceClassification")
 _VERSION_SCHEME = "modelversion://"
 
 
@@ -34,9 +35,7 @@ def version_can_be_served(observed: ObservedRollout) -> Problem | None:
     version = observed.wanted
     if version is None:
         return None
-    lacks = _what_it_lacks(
-        version.spec.artifact.format, version.spec.base_model, has_task=version.spec.task is not None
-    )
+    lacks = _what_it_lacks(version.spec.artifact.format, version.spec.base_model, version.spec.task)
     if not lacks:
         return None
     return Problem(
@@ -46,11 +45,15 @@ def version_can_be_served(observed: ObservedRollout) -> Problem | None:
     )
 
 
-def _what_it_lacks(artifact_format: str, base: BaseModel, *, has_task: bool) -> str:
+def _what_it_lacks(artifact_format: str, base: BaseModel, task: Task | None) -> str:
     if artifact_format not in SERVED_FORMATS:
         return f"spec.artifact.format must be {' or '.join(SERVED_FORMATS)}, not {artifact_format}"
-    if not has_task:
+    if task is None:
         return "spec.task must say what its head predicts"
+    if task.kind not in SERVED_TASKS:
+        return (
+            f"the built-in server has no endpoint for the task {task.kind}; it has them for {', '.join(SERVED_TASKS)}"
+        )
     if base.uri.startswith(_VERSION_SCHEME):
         return "spec.baseModel.uri must name the model itself, not a ModelVersion"
     try:

@@ -145,7 +145,9 @@ def test_mistakes_are_named_with_file_and_line(
     ("source", "words"),
     [
         pytest.param(
-            {"columns": {"question": "a"}}, "names the role 'question'; a row has: completion, label", id="unknown role"
+            {"columns": {"question": "a"}},
+            "names the role 'question'; a row has: messages, prompt, completion, text",
+            id="unknown role",
         ),
         pytest.param({"format": "text", "columns": {"prompt": "a"}}, "a row has: text", id="role of another format"),
     ],

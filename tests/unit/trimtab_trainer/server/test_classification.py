@@ -101,3 +101,15 @@ async def test_refusals(text: Any, param: str, words: str, server: Running) -> N
     answer = await server.client.post("/v1/classify", json={"model": "tone", "input": text})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert words in answer.json()["error"]["message"]
+
+
+async def test_labels_of_a_multi_label_classifier_have_probabilities_of_their_own(folders: dict[str, Path]) -> None:
+    config = make_config(served("tone-v1"), task={"sequenceClassification": {"multiLabel": True}})
+    async with running(config, FolderSource(folders["base"], folders)) as server:
+        answer = (await server.client.post("/v1/classify", json={"model": "tone-v1", "input": TEXTS[0]})).json()
+    softmax = torch.tensor(reference(folders, "tone-v1", TEXTS[0])).log()
+    found = {entry["label"]: entry["score"] for entry in answer["data"][0]["scores"]}
+    logits = torch.tensor([found[label] for label in LABELS]).logit()
+    # The same logits as the softmax's, which knows them up to a constant.
+    assert torch.allclose(logits - logits[0], softmax - softmax[0], atol=1e-3)
+    assert sum(found.values()) != pytest.approx(1.0, abs=1e-2)

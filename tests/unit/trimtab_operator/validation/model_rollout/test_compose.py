@@ -75,6 +75,12 @@ def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
             id="import without a task",
         ),
         pytest.param(
+            observed(versions=(make_version(1, {"spec.task": {"questionAnswering": {}}}),)),
+            ["SpecInvalid"],
+            "no endpoint for the task questionAnswering; it has them for causalLanguageModeling, sequenceClassification",
+            id="a task without an endpoint",
+        ),
+        pytest.param(
             observed(versions=(make_version(1, {"spec.baseModel.uri": "modelversion://a-v1"}),)),
             ["SpecInvalid"],
             "must name the model itself",
