@@ -125,7 +125,7 @@ def make_plan(config: RunConfig, train: Split) -> BatchPlan:
         if is_packed
         else [(i,) for i in range(len(lengths))]
     )
-    labels = [example.label for example in train.encoded]
+    labels = [getattr(example, "label", -1) for example in train.encoded]  # tasks without classes have none
     curriculum = config.training.curriculum
     return BatchPlan(
         rows=rows,
