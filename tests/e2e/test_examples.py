@@ -1,15 +1,25 @@
 """Every example is applied as it stands and does what its first line says."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.support import kube
 from tests.support.jobs import wait_for_state
+from tests.support.kube import Manifest
 
 pytestmark = pytest.mark.e2e
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
+
+
+def signing_secret(namespace: str) -> Manifest:
+    """What the example has its reader make by hand."""
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+    key = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    metadata = {"name": "signing", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"signing.key": key}}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +29,8 @@ def test_example(example: Path, namespace: str) -> None:
     """00 is applied by the installation, 01 by the demo."""
     assert example.read_text().startswith("#"), "an example says what to look at"
     manifests = list(yaml.safe_load_all(example.read_text()))
+    if "signingSecretName" in example.read_text():
+        kube.apply(signing_secret(namespace))
     kube.kubectl("apply", "-n", namespace, "-f", str(example))
     for manifest in manifests:
         name = manifest["metadata"]["name"]

@@ -84,6 +84,18 @@ ACCEPTED = [
     ),
     row("TrainingProfile", "", {"spec.allowed": {"tasks": ["causalLanguageModeling"], "methods": ["lora"]}}, "allowed"),
     row("TrainingProfile", "", {"spec.tolerations": [{"operator": "Exists"}]}, "tolerate everything"),
+    row(
+        "TrainingProfile",
+        "",
+        {
+            "spec.signing": {
+                "publicKeys": ["-----BEGIN PUBLIC KEY-----\nabc=\n-----END PUBLIC KEY-----\n"],
+                "required": True,
+            }
+        },
+        "signatures",
+    ),
+    job("", {"spec.output.sign": True, "spec.output.signingSecretName": "key"}, "a signed model"),
     row("ModelVersion", "", {"spec.version": 12, "metadata.name": "support-tone-v12"}, "two digits"),
     row("ModelRollout", "", {"spec.serving": {"builtin": {"profile": "cpu", "replicas": 3}}}, "replicas"),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
@@ -160,14 +172,20 @@ REFUSED = [
         "a condition that is no arithmetic",
     ),
     job("merge must be false", {"spec.output.merge": True}, "merge"),
-    job("sign must be false", {"spec.output.sign": True}, "sign"),
     job("weight must be 1.0", {"spec.data.train.0.weight": 2.0}, "data weight"),
     row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
     row("ModelRollout", f"steps {NOT_YET}", {"spec.strategy.canary.steps": [{"setWeight": 10}]}, "canary steps"),
     row("ModelRollout", f"rollbackWindow {NOT_YET}", {"spec.rollbackWindow": {"revisions": 2}}, "rollback window"),
     row("ModelRollout", "abort must be false", {"spec.abort": True}, "abort"),
-    row("ModelVersion", f"signature {NOT_YET}", {"spec.signature": "abc"}, "signature"),
+    row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),
+    row("TrainingProfile", "required needs publicKeys", {"spec.signing": {"required": True}}, "signatures by nobody"),
+    row(
+        "TrainingProfile",
+        "publicKeys[0]",
+        {"spec.signing.publicKeys": ["-----BEGIN EC PRIVATE KEY-----\nabc=\n-----END EC PRIVATE KEY-----\n"]},
+        "a private key",
+    ),
     row("ModelVersion", "reclaimPolicy must be 'Retain'", {"spec.reclaimPolicy": "Delete"}, "reclaim policy"),
     # Fields that contradict each other
     job("epochs and maxSteps are exclusive", {"spec.training": {"epochs": 1, "maxSteps": 10}}, "epochs and maxSteps"),

@@ -19,6 +19,7 @@ from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.measure import gate_measurements, measure_held_out
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.preflight import signing_key
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.publishing.export import export_format, export_model
 from trimtab_trainer.publishing.facts import PublicationFacts
@@ -114,7 +115,12 @@ def publish_model(
         format=export_format(config),
     )
     attempt.published = publish(
-        directory, store=store, config=config, reserve=lambda taken: _reserve(attempt, taken), origin=origin
+        directory,
+        store=store,
+        config=config,
+        reserve=lambda taken: _reserve(attempt, taken),
+        origin=origin,
+        key=signing_key(config),
     )
 
 

@@ -1,11 +1,15 @@
 """What can be known to be wrong before anything expensive happens."""
 
+from pathlib import Path
+
+from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.optimizer import parse_extra_arguments
 from trimtab_trainer.practices.adversarial import PREFIX
+from trimtab_trainer.publishing.signature import SignatureError, SigningKey
 
 
 def check_config(config: RunConfig, *, world_size: int) -> None:
@@ -24,6 +28,23 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_gates(config)
     check_practices(config)
     parse_extra_arguments(training)
+
+
+def signing_key(config: RunConfig, *, file: Path = Path(mounts.SIGNING_KEY_FILE)) -> SigningKey | None:
+    """The key that `output.sign` asks for, from the mounted Secret; None where nothing is signed.
+
+    Raises:
+        TrainerError: ConfigInvalid naming the Secret.
+    """
+    if not config.output.sign:
+        return None
+    try:
+        return SigningKey.read(file)
+    except SignatureError as error:
+        raise _invalid(
+            f"`output.sign` needs a private key: Secret '{config.output.signing_secret_name}' of this namespace must have the key "
+            f"'{file.name}', but {error}."
+        ) from error
 
 
 def check_batch_sizes(config: RunConfig, *, world_size: int) -> None:

@@ -24,7 +24,7 @@ from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.measure import measure_held_out
 from trimtab_trainer.optimizer import make_optimizer
-from trimtab_trainer.preflight import check_config
+from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
 from trimtab_trainer.reporting.progress import MetricsUploader
@@ -59,6 +59,8 @@ def run_attempt(attempt: Attempt) -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     check_config(config, world_size=world.world_size)
+    # Needed at the very end: better to know now that it is missing.
+    signing_key(config)
     device = choose_device(config.distribution, local_rank=world.local_rank)
     attempt.enter("Preparing")
     with process_group(world, device), ObjectStore.open(config.store) as store:

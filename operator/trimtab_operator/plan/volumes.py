@@ -93,6 +93,14 @@ def hub_volume(secret_name: str) -> Volume:
     return Volume("hub", {"secret": secret}, (Mount(mounts.HUB_DIRECTORY),))
 
 
+def signing_volume(secret_name: str) -> Volume:
+    """The private key that signs the model: that one key of the Secret and no other."""
+    key = mounts.SIGNING_KEY_FILE
+    # Optional: a missing Secret is then told by the trainer, by name, instead of a pod that waits for ever.
+    secret = {"secretName": secret_name, "items": [{"key": key.name, "path": key.name}], "optional": True}
+    return Volume("signing", {"secret": secret}, (Mount(key.parent),))
+
+
 def claim_volumes(uris: Iterable[str]) -> list[Volume]:
     """The persistent volume claims that `pvc://claim/path` URIs name, read-only, each once."""
     claims = {uri.removeprefix(_CLAIM_SCHEME).partition("/")[0] for uri in uris if uri.startswith(_CLAIM_SCHEME)}

@@ -16,6 +16,7 @@ class TrainerReason(StrEnum):
     WILL_NOT_FIT = "WillNotFit"
     OUT_OF_MEMORY = "OutOfMemory"
     LOSS_DIVERGED = "LossDiverged"
+    SIGNATURE_INVALID = "SignatureInvalid"
     STORAGE_SECRET_MISSING = "StorageSecretMissing"  # noqa: S105 - a reason, not a secret
     STORAGE_ACCESS_DENIED = "StorageAccessDenied"
     STORAGE_NOT_FOUND = "StorageNotFound"
@@ -39,6 +40,7 @@ class ExitCode(IntEnum):
     DIGEST_MISMATCH = 16
     WILL_NOT_FIT = 17
     LOSS_DIVERGED = 18
+    SIGNATURE_INVALID = 19
     STORAGE_SECRET_MISSING = 20
     STORAGE_ACCESS_DENIED = 21
     STORAGE_NOT_FOUND = 22

@@ -102,6 +102,15 @@ class StoreProbe(Document):
     message: str = ""
 
 
+class ModelSignature(Document):
+    """A signature in the OpenSSF model signing format: manifest.sig beside the model."""
+
+    key_id: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the public key's PEM."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of manifest.sig."""
+
+
 class PublishedModel(Document):
     """The model as it lies in the store, after its bytes were read back and compared."""
 
@@ -127,6 +136,8 @@ class PublishedModel(Document):
     """Optimizer step of the published weights."""
     verified_at: str
     """When every byte was read back and compared."""
+    signature: ModelSignature | None = None
+    """Absent: nobody asked for one."""
 
 
 class Verification(Document):

@@ -10,6 +10,8 @@ CREDENTIALS_DIRECTORY = _Path("/var/run/trimtab/storage")
 WEB_IDENTITY_TOKEN_FILE = _Path("/var/run/trimtab/web-identity/token")
 HUB_DIRECTORY = _Path("/var/run/trimtab/hub")
 """Secret with the key `HF_TOKEN`."""
+SIGNING_KEY_FILE = _Path("/var/run/trimtab/signing/signing.key")
+"""Private key in PEM, the key `signing.key` of a Secret; only where `output.sign` is true."""
 STATUS_DIRECTORY = _Path("/var/run/trimtab/status")
 """Projected volume: `token` (audience of the status endpoint) and `ca.crt`."""
 VOLUMES_DIRECTORY = _Path("/mnt/trimtab")

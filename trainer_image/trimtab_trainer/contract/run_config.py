@@ -137,8 +137,19 @@ class ServedVersion(Document):
     artifact_uri: str
     manifest_sha256: str
     format: Literal["peftAdapter", "safetensors"]
+    signed: bool = False
+    """The ModelVersion has a signature: one that is gone from the store is missed."""
     weight: int = Field(default=100, ge=0, le=100)
     """Share of the requests to `modelName`, in percent."""
+
+
+class SignaturePolicy(Document):
+    """Whose signatures a server believes."""
+
+    public_keys: list[str] = Field(default_factory=list)
+    """PEM. Empty: signatures are not looked at."""
+    required: bool = False
+    """Versions without a signature are refused too."""
 
 
 class ServerConfig(Document):
@@ -153,6 +164,8 @@ class ServerConfig(Document):
     """With a digest: other bytes are refused."""
     versions: list[ServedVersion] = Field(min_length=1)
     store: Store
+    signatures: SignaturePolicy = Field(default_factory=SignaturePolicy)
+    """What is checked before a version's weights are loaded, beside every digest."""
     max_sequence_length: int = 4096
     """Tokens of prompt and answer together; the base model's own limit holds too."""
     max_concurrent_requests: int = Field(default=8, ge=1, le=256)

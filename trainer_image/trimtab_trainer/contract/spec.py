@@ -350,5 +350,7 @@ class Output(Document):
     """A word for humans, kept with the version."""
     merge: bool = only(value=False)
     """Fold the adapter into the base model before publishing."""
-    sign: bool = only(value=False)
-    """Sign the published model."""
+    sign: bool = False
+    """Sign the published model in the OpenSSF model signing format (`manifest.sig`), by the elliptic-curve key of a Secret in the job's namespace."""
+    signing_secret_name: str = Field(default="", max_length=253)
+    """Secret whose key `signing.key` is the private key in PEM. Empty: the one that the TrainingProfile names in `signing.secretName`."""

@@ -21,10 +21,11 @@ from trimtab_trainer.contract.manifests import (
     model_prefix,
     sha256_hex,
 )
-from trimtab_trainer.contract.messages import PublishedModel, VersionReply
+from trimtab_trainer.contract.messages import ModelSignature, PublishedModel, VersionReply
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import base_source
+from trimtab_trainer.publishing.signature import SIGNATURE_PATH, SignatureError, SigningKey, verify
 from trimtab_trainer.store.errors import ObjectExistsError, ObjectNotFoundError
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -60,6 +61,7 @@ def publish(
     config: RunConfig,
     reserve: Callable[[list[int]], VersionReply],
     origin: ModelOrigin,
+    key: SigningKey | None = None,
 ) -> PublishedModel:
     """Publish every file of a directory as the next version of the job's model.
 
@@ -73,6 +75,7 @@ def publish(
         config: the run.
         reserve: asks the operator for a version, given those that turned out to be taken.
         origin: lineage and metrics.
+        key: signs the manifest. None: no signature.
 
     Raises:
         TrainerError: the store's errors; `StorageUnavailable` when it does not give back what was written.
@@ -83,12 +86,11 @@ def publish(
         reply = reserve(list(taken))
         place = _Place(store, config, reply)
         try:
-            manifest = place.published() or place.publish(directory, paths, origin)
+            manifest = place.published() or place.publish(directory, paths, origin, key)
+            return place.report(manifest, place.signature(manifest, key) if key else None)
         except _TakenError as error:
             _logger.warning("version_taken version=%d why=%s", reply.version, error)
             taken.append(reply.version)
-            continue
-        return place.report(manifest)
     raise TrainerError(
         TrainerReason.TRAINER_ERROR,
         f"{_MAX_TAKEN} versions of '{config.output.model_name}' hold other models already; choose another `output.modelName`.",
@@ -104,6 +106,8 @@ class _Place:
             config.store, namespace=config.job.namespace, model_name=config.output.model_name, version=reply.version
         )
         self._manifest_key = f"{self._prefix}/{MANIFEST_PATH}"
+        self._signature_key = f"{self._prefix}/{SIGNATURE_PATH}"
+        self._mark = {_JOB: config.job.uid, _ATTEMPT: str(config.attempt)}
 
     def published(self) -> ModelManifest | None:
         """The manifest that an earlier attempt of this job committed here; None where the place is free."""
@@ -122,14 +126,19 @@ class _Place:
         _logger.info("model_already_published uri=%s", self._store.uri(self._prefix))
         return manifest
 
-    def publish(self, directory: Path, paths: Sequence[str], origin: ModelOrigin) -> ModelManifest:
-        """Upload, commit, read back."""
+    def publish(
+        self, directory: Path, paths: Sequence[str], origin: ModelOrigin, key: SigningKey | None
+    ) -> ModelManifest:
+        """Upload, sign, commit, read back."""
         # The first file alone: it shows whether somebody else is publishing here, before anything else is written.
         files = [self._upload(directory, paths[0])]
         with ThreadPoolExecutor(_PARALLEL_FILES, thread_name_prefix="publish") as pool:
             files += pool.map(lambda path: self._upload(directory, path), paths[1:])
         self._remove_leftovers(files)
         manifest = self._describe(files, origin)
+        if key is not None:
+            # Before the manifest: a committed version that should be signed is.
+            self._store.put(self._signature_key, key.sign(manifest), metadata=self._mark)
         try:
             self._store.put(self._manifest_key, manifest.to_bytes(), if_absent=True)
         except ObjectExistsError as error:
@@ -141,7 +150,18 @@ class _Place:
             )
         return manifest
 
-    def report(self, manifest: ModelManifest) -> PublishedModel:
+    def signature(self, manifest: ModelManifest, key: SigningKey) -> ModelSignature:
+        """What lies beside the manifest, read back and verified; made anew where it does not hold by this key."""
+        sha256 = sha256_hex(manifest.to_bytes())
+        try:
+            return verify(self._store.get(self._signature_key), sha256, [key.public_pem])
+        except (ObjectNotFoundError, SignatureError) as error:
+            # An earlier attempt published with another key, or before the job's key was there.
+            _logger.warning("signed_again version=%d why=%s", manifest.version, error)
+        self._store.put(self._signature_key, key.sign(manifest), metadata=self._mark)
+        return verify(self._store.get(self._signature_key), sha256, [key.public_pem])
+
+    def report(self, manifest: ModelManifest, signature: ModelSignature | None) -> PublishedModel:
         """What the operator makes a ModelVersion of."""
         return PublishedModel(
             name=self._reply.name,
@@ -155,17 +175,17 @@ class _Place:
             config_digest=manifest.lineage.config_digest,
             step=manifest.lineage.step,
             verified_at=_now(),
+            signature=signature,
         )
 
     def _upload(self, directory: Path, path: str) -> FileEntry:
         key, local = f"{self._prefix}/{path}", directory / path
-        mark = {_JOB: self._config.job.uid, _ATTEMPT: str(self._config.attempt)}
         try:
-            sha256 = self._store.upload_file(local, key, if_absent=True, metadata=mark)
+            sha256 = self._store.upload_file(local, key, if_absent=True, metadata=self._mark)
         except ObjectExistsError as error:
             if not self._left_by_older_attempt(key):
                 raise _TakenError(f"{key} holds a file of somebody else") from error
-            sha256 = self._store.upload_file(local, key, metadata=mark)
+            sha256 = self._store.upload_file(local, key, metadata=self._mark)
         return FileEntry(key=key, path=path, size=local.stat().st_size, sha256=sha256)
 
     def _left_by_older_attempt(self, key: str) -> bool:
@@ -216,7 +236,7 @@ def _files_of(directory: Path) -> list[str]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = [path.relative_to(directory).as_posix() for path in paths]
     for path, name in zip(paths, names, strict=True):
-        if path.is_symlink() or name.endswith(_FORBIDDEN_SUFFIXES) or name == MANIFEST_PATH:
+        if path.is_symlink() or name.endswith(_FORBIDDEN_SUFFIXES) or name in (MANIFEST_PATH, SIGNATURE_PATH):
             raise TrainerError(
                 TrainerReason.TRAINER_ERROR,
                 f"'{name}' must not be published: only plain files, and neither pickles nor code.",

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel
 from trimtab_operator.api.v1alpha1.gates import GateResult
-from trimtab_trainer.contract.base import UNAVAILABLE, Document, only, rules
+from trimtab_trainer.contract.base import Document, only, rules
 from trimtab_trainer.contract.gates import MAX_GATES, Gate
-from trimtab_trainer.contract.messages import MetricValue
+from trimtab_trainer.contract.messages import MetricValue, ModelSignature
 from trimtab_trainer.contract.run_config import ResolvedDataset
 from trimtab_trainer.contract.spec import Data, Objective, Supervised, Task
 
@@ -120,10 +120,8 @@ class ModelVersionSpec(Document):
     """What it has to prove. Absent: nothing stands in the way of promotion."""
     gates: list[GateResult] = Field(default_factory=list, max_length=MAX_GATES)
     """What the gates came to when it was published. Later evaluations are in `status.evaluation`."""
-    signature: str | None = Field(
-        default=None, max_length=1024, json_schema_extra={UNAVAILABLE: "is not available in this release"}
-    )
-    """Signature of the manifest."""
+    signature: ModelSignature | None = None
+    """Signature of the manifest, `manifest.sig` beside it. Absent: it is not signed."""
     verified_at: str = Field(default="", max_length=64)
     """When the publishing trainer read every byte back and compared digests."""
     reclaim_policy: Literal["Retain", "Delete"] = only("Retain")

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     WILL_NOT_FIT = "WillNotFit"
     OUT_OF_MEMORY = "OutOfMemory"
     LOSS_DIVERGED = "LossDiverged"
+    SIGNATURE_INVALID = "SignatureInvalid"
     STORAGE_SECRET_MISSING = "StorageSecretMissing"  # noqa: S105 - a reason, not a secret
     STORAGE_ACCESS_DENIED = "StorageAccessDenied"
     STORAGE_NOT_FOUND = "StorageNotFound"
@@ -78,6 +79,7 @@ class Reason(StrEnum):
     # Versions, rollouts, stores
     BYTES_VERIFIED = "BytesVerified"
     NOT_VERIFIED = "NotVerified"
+    SIGNATURE_MISSING = "SignatureMissing"
     PROMOTABLE = "Promotable"
     NOT_PROMOTABLE = "NotPromotable"
     GATE_FAILED = "GateFailed"

@@ -77,6 +77,31 @@ class ProfileLimits(Document):
     """Longest data.maxSequenceLength."""
 
 
+class Signing(Document):
+    """Who signs models, and whose signatures servers believe. Private keys stay in Secrets that the operator never reads."""
+
+    model_config = rules(
+        (
+            "!has(self.required) || !self.required || size(self.publicKeys) > 0",
+            "required needs publicKeys to verify signatures by",
+        ),
+    )
+
+    secret_name: str = Field(default="", max_length=253)
+    """Secret of a job's namespace whose key `signing.key` signs models of jobs with `output.sign`, unless they name another."""
+    public_keys: list[
+        Annotated[
+            str,
+            Field(
+                max_length=4096, pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$"
+            ),
+        ]
+    ] = Field(default_factory=list, max_length=8)
+    """Elliptic-curve public keys in PEM (P-256, P-384, P-521). A version with a signature is served only when it holds by one of them."""
+    required: bool = False
+    """Versions without a signature are not promotable, and servers refuse them."""
+
+
 class TrainingProfileSpec(Document):
     """Image, resources, placement and limits of training."""
 
@@ -121,6 +146,8 @@ class TrainingProfileSpec(Document):
     """What jobs may ask for."""
     limits: ProfileLimits = Field(default_factory=ProfileLimits)
     """Upper limits of one job."""
+    signing: Signing = Field(default_factory=Signing)
+    """Who signs models, and whose signatures servers believe."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Price of one pod for an hour; budgets by cost need it."""
     watts: float | None = Field(default=None, ge=0)

@@ -12,6 +12,7 @@ from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ObservedJob
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.run_config import JobIdentity, Pins, RunConfig
+from trimtab_trainer.contract.spec import Output
 
 
 def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) -> Manifest:
@@ -57,7 +58,7 @@ def run_config(
         training=spec.training,
         distribution=spec.distribution,
         checkpoints=spec.checkpoints,
-        output=spec.output,
+        output=_output(spec.output, profile),
         evaluation=spec.evaluation if spec.evaluation.gates else None,
         champion=resolved_version(rival) if rival is not None else None,
         store=store(
@@ -73,3 +74,10 @@ def run_config(
         watts=profile.watts,
         carbon_intensity=profile.carbon_intensity,
     )
+
+
+def _output(output: Output, profile: TrainingProfileSpec) -> Output:
+    """With the Secret that the profile names, where the job names none."""
+    if not output.sign or output.signing_secret_name:
+        return output
+    return output.model_copy(update={"signing_secret_name": profile.signing.secret_name})

@@ -52,6 +52,7 @@ def model_version(
         metrics=_metrics(observed, termination),
         evaluation=_evaluation(observed),
         gates=judge(job.spec.evaluation.gates, termination.gates, termination.champion),
+        signature=published.signature,
         verified_at=published.verified_at,
     )
     return {

@@ -125,6 +125,8 @@ def _volumes(
     ]
     if config.model.secret_name:
         chosen.append(volumes.hub_volume(config.model.secret_name))
+    if config.output.sign:
+        chosen.append(volumes.signing_volume(config.output.signing_secret_name))
     if config.distribution.nodes > 1 or config.distribution.accelerators_per_node:
         chosen.append(volumes.shared_memory_volume())
     return chosen

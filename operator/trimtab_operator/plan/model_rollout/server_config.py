@@ -2,7 +2,7 @@
 
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, StorageProfile, TrainingProfile
 from trimtab_operator.plan.stores import model_source, store
-from trimtab_trainer.contract.run_config import JobIdentity, ServedVersion, ServerConfig
+from trimtab_trainer.contract.run_config import JobIdentity, ServedVersion, ServerConfig, SignaturePolicy
 from trimtab_trainer.contract.spec import Task
 
 
@@ -18,6 +18,9 @@ def server_config(
         base_model=model_source(version.spec.base_model),
         versions=[served_version(version, weight=100)],
         store=store(storage.metadata.name, storage.spec),
+        signatures=SignaturePolicy(
+            public_keys=profile.spec.signing.public_keys, required=profile.spec.signing.required
+        ),
         termination_grace_seconds=profile.spec.termination_grace_period_seconds,
     )
 
@@ -32,5 +35,6 @@ def served_version(version: ModelVersion, *, weight: int) -> ServedVersion:
         manifest_sha256=artifact.manifest_sha256,
         # What else a ModelVersion may be, validation has refused.
         format="safetensors" if artifact.format == "safetensors" else "peftAdapter",
+        signed=version.spec.signature is not None,
         weight=weight,
     )

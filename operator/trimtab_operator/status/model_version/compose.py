@@ -27,7 +27,7 @@ def compute_status(
     verification, evaluation = answers(version, check, now=now)
     said = [
         verified(version.spec, verification, check),
-        promotable(version, evaluation, check),
+        _unsigned(observed) or promotable(version, evaluation, check),
         *_trio(problems, check),
     ]
     status = ModelVersionStatus(
@@ -48,6 +48,15 @@ def _with_refusal(check: VersionCheck | None, observed: ObservedVersion) -> Vers
     if check is None or check.has_ended or check.problem is not None or refused is None:
         return check
     return replace(check, problem=Problem(refused.reason, refused.message))
+
+
+def _unsigned(observed: ObservedVersion) -> Fact | None:
+    """A signature that the profile demands and the version lacks. Whether one holds, servers find out before they load."""
+    profile = observed.profile
+    if profile is None or not profile.spec.signing.required or observed.version.spec.signature is not None:
+        return None
+    message = f"TrainingProfile '{profile.metadata.name}' demands a signature, and this version has none: publish again with output.sign: true."
+    return fact("Promotable", holds=False, reason=Reason.SIGNATURE_MISSING, message=message)
 
 
 def _trio(problems: Sequence[Problem], check: VersionCheck | None) -> list[Fact]:

@@ -15,6 +15,7 @@ RULES: tuple[Rule, ...] = (
     profile.task_is_allowed,
     profile.method_is_allowed,
     profile.model_uri_is_allowed,
+    profile.signing_has_a_key,
     storage.storage_exists,
     base_model.base_version_exists,
     base_model.base_version_is_ready,

@@ -5,6 +5,18 @@ from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedJob, Problem
 
 
+def signing_has_a_key(observed: ObservedJob) -> Problem | None:
+    """`output.sign` needs to be told by whose key."""
+    output, profile = observed.job.spec.output, observed.profile_spec
+    if not output.sign or output.signing_secret_name or profile is None or profile.signing.secret_name:
+        return None
+    return Problem(
+        Reason.SPEC_INVALID,
+        "spec.output.sign needs a key: name the Secret that has 'signing.key' in spec.output.signingSecretName of a new job, or have an "
+        "administrator set spec.signing.secretName of the TrainingProfile.",
+    )
+
+
 def profile_exists(observed: ObservedJob) -> Problem | None:
     """A job runs on a profile: the one it names, or the default."""
     if observed.profile_spec is not None:

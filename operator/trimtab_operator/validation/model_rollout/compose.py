@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = (
     version.version_exists,
     version.version_is_verified,
     version.version_is_promotable,
+    version.version_is_signed,
     serving.version_can_be_served,
     profiles.profile_exists,
     profiles.storage_exists,

@@ -41,6 +41,18 @@ def version_is_verified(observed: ObservedRollout) -> Problem | None:
     return None
 
 
+def version_is_signed(observed: ObservedRollout) -> Problem | None:
+    """Where the profile demands it. Whether the signature holds, the server finds out before it loads."""
+    version, profile = observed.wanted, observed.profile
+    if version is None or profile is None or not profile.spec.signing.required or version.spec.signature is not None:
+        return None
+    return Problem(
+        Reason.SIGNATURE_MISSING,
+        f"ModelVersion '{version.metadata.name}' is not signed, and TrainingProfile '{profile.metadata.name}' demands it: set spec.version "
+        "to a version that is, or publish again with output.sign: true.",
+    )
+
+
 def version_is_promotable(observed: ObservedRollout) -> Problem | None:
     """A version is not served because it exists, but because it earned it."""
     version = observed.wanted
