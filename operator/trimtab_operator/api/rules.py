@@ -2,7 +2,8 @@
 
 For every `self.field` the API server copies the schemas of all fields of `self`, and it evaluates every rule at every write, that of
 a status too. So a rule stands at the field that it speaks of, where `self` is the value; at the object stands only what compares fields
-or speaks of an absent one. That is a third of the memory that a status write took (docs/performance.md).
+or speaks of an absent one. Else rules cost a third of what a status write
+allocates (docs/performance.md).
 """
 
 from collections.abc import Mapping
