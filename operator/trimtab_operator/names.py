@@ -29,7 +29,9 @@ APPROVE_ANNOTATION = f"{GROUP}/approve"
 VERSION_JOB_ANNOTATION = f"{GROUP}/version-job"
 """On the pods of a version's Job: their VersionJobConfig, which the pod reads as a file."""
 SERVER_CONFIG_ANNOTATION = f"{GROUP}/server-config"
-"""On a server's pods: their ServerConfig, which the pod reads as a file."""
+"""On a server's pods: the key of their ServerConfig in the rollout's ConfigMap."""
+ACTION_ANNOTATION = f"rollouts.{GROUP}/action"
+"""On a ModelRollout: what a person or a tool wants done once."""
 
 IMAGE_PULL_FAILURES = frozenset({
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",

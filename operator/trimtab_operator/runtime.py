@@ -21,6 +21,7 @@ from trimtab_operator.cluster.facade import Cluster
 from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.resources import OUR_KINDS, OURS
 from trimtab_operator.cluster.routes import affected, key_of
+from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Change, Store
 from trimtab_operator.cluster.sweep import sweep
 from trimtab_operator.cluster.trim import Stored
@@ -57,8 +58,9 @@ class Core:
         self.store = Store()
         self.queue = Queue()
         self.reports = Reports()
+        self.servers = Servers()
         self.events = EventWriter(client, instance=settings.identity)
-        self.cluster = Cluster(client, self.store, self.reports, self.events)
+        self.cluster = Cluster(client, self.store, self.reports, self.servers, self.events)
         self.store.on_own_write = self._wrote
         self.events.busy = lambda: len(self.queue) > 0
         self.synced = asyncio.Event()
@@ -241,6 +243,7 @@ class Operator:
         endpoint = Endpoint(
             Authenticator(client, core.store),
             core.reports,
+            core.servers,
             Versions(client, core.store),
             wake=core.queue.add,
             forwarder=forwarder,

@@ -1,5 +1,6 @@
 """Frozen values that travel between the rooms: what is observed, what is wrong, what should exist, what is said about it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,10 +14,14 @@ from trimtab_operator.api.v1alpha1 import (
     StorageProfile,
     TrainingProfile,
 )
+from trimtab_operator.api.v1alpha1.analysis import Metric, MetricResult
 from trimtab_operator.api.v1alpha1.fine_tune_job import Attempt
+from trimtab_operator.api.v1alpha1.model_rollout import CanaryStatus, HandledAction, Passage, Routing
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
 from trimtab_trainer.contract.messages import KubeflowTrainerStatus, TerminationMessage, TrainerReport
+from trimtab_trainer.contract.run_config import ServerConfig
+from trimtab_trainer.contract.serving import ServerReport
 
 Manifest = dict[str, Any]
 """An object as the API server speaks it."""
@@ -135,23 +140,116 @@ class ObservedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerNews:
+    """The newest report of one server pod, kept in memory by the status endpoint."""
+
+    pod: str
+    """Its name."""
+    uid: str
+    received_at: datetime
+    report: ServerReport
+
+
+@dataclass(frozen=True, slots=True)
+class DueMetric:
+    """A measurement that should be taken now."""
+
+    metric: Metric
+    canary: str
+    """ModelVersion."""
+    stable: str
+    """ModelVersion."""
+    since: datetime
+    """Counted from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was measured."""
+
+    result: float | None = None
+    """The canary's value."""
+    champion: float | None = None
+    """The stable version's."""
+    waits: str = ""
+    """Why it is too early to measure; empty when it is not."""
+    error: str = ""
+    """Why it could not be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSetting:
+    """A version with the profiles that its servers are made from."""
+
+    version: ModelVersion
+    profile: TrainingProfile
+    storage: StorageProfile
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedRollout:
     """A ModelRollout, the versions of its model, and its server."""
 
     rollout: ModelRollout
     versions: tuple[ModelVersion, ...]
     profile: TrainingProfile | None
+    """Of the version that the spec asks for."""
     storage: StorageProfile | None
+    """Likewise."""
     deployment: Manifest | None
     service: Manifest | None
     pods: tuple[Manifest, ...]
     rejected: RejectedWrite | None = None
+    stable_profile: TrainingProfile | None = None
+    """Of the stable version."""
+    stable_storage: StorageProfile | None = None
+    """Likewise."""
+    reports: tuple[ServerNews, ...] = ()
+    """What the servers among the pods said last."""
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    """What was measured in this pass, by metric."""
 
     @property
     def wanted(self) -> ModelVersion | None:
         """The version that the spec asks for."""
-        number = self.rollout.spec.version
+        return self.version(self.rollout.spec.version)
+
+    @property
+    def stable(self) -> ModelVersion | None:
+        """The version that serves and has proved itself, as long as it exists."""
+        number = self.rollout.status.stable_version
+        return self.version(number) if number is not None else None
+
+    def version(self, number: int) -> ModelVersion | None:
+        """The version of that number."""
         return next((version for version in self.versions if version.spec.version == number), None)
+
+    @property
+    def wanted_setting(self) -> ServerSetting | None:
+        """What servers of the wanted version are made from."""
+        return _setting(self.wanted, self.profile, self.storage)
+
+    @property
+    def stable_setting(self) -> ServerSetting | None:
+        """What servers of the stable version are made from."""
+        return _setting(self.stable, self.stable_profile, self.stable_storage)
+
+
+def _setting(
+    version: ModelVersion | None, profile: TrainingProfile | None, storage: StorageProfile | None
+) -> ServerSetting | None:
+    if version is None or profile is None or storage is None:
+        return None
+    return ServerSetting(version, profile, storage)
+
+
+def fit_on_one_server(one: ModelVersion, other: ModelVersion) -> bool:
+    """Whether a server can have both in memory and weigh them against each other."""
+    return (one.spec.base_model, one.spec.task, one.spec.storage) == (
+        other.spec.base_model,
+        other.spec.task,
+        other.spec.storage,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +322,30 @@ class VersionCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutCourse:
+    """What the plan decided about a ModelRollout's versions. The status of the same pass records it; servers hear of it afterwards."""
+
+    stable: int | None
+    canary: CanaryStatus | None
+    step: int
+    """Index of the canary's step."""
+    routing: Routing
+    confirmed: bool
+    """Every server follows the stored routing."""
+    analysis: tuple[MetricResult, ...] = ()
+    history: tuple[Passage, ...] = ()
+    action: HandledAction | None = None
+    waits: Problem | None = None
+    """What the rollout waits for, when it is on its way."""
+    failure: Problem | None = None
+    """What keeps it from going on until somebody acts."""
+    notes: tuple["EventNote", ...] = ()
+    """Events of this pass's decisions."""
+    look_again: timedelta | None = None
+    """When something is due, even if nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What should be done now. Everything in it is safe to do twice."""
 
@@ -245,6 +367,12 @@ class Plan:
     """FineTuneJobs only: what was decided about the attempts."""
     check: VersionCheck | None = None
     """ModelVersions only: the Job that is wanted, or was and has an answer."""
+    rollout: RolloutCourse | None = None
+    """ModelRollouts only: what was decided about the versions."""
+    configs: Mapping[str, ServerConfig] = field(default_factory=dict)
+    """ModelRollouts only: what servers are told, by the key that their pods carry."""
+    report_seconds: float = 8.0
+    """ModelRollouts only: how often servers should report at least."""
 
 
 @dataclass(frozen=True, slots=True)

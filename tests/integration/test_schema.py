@@ -24,6 +24,23 @@ def job(message: str, changes: Changes, name: str) -> Any:
     return pytest.param("FineTuneJob", changes, message, id=f"job: {name}")
 
 
+METRIC = {
+    "name": "errors",
+    "provider": {"server": {"metric": "errorRate"}},
+    "successCondition": "result <= champion * 1.2 && result < 0.5",
+}
+
+
+def steps(*chosen: Changes) -> Changes:
+    return {"spec.strategy": {"canary": {"steps": list(chosen)}}}
+
+
+def metric(**changes: Any) -> Changes:
+    """An analysis of one metric that is wrong in one place."""
+    wrong = {key: value for key, value in (METRIC | changes).items() if value is not None}
+    return steps({"analysis": {"metrics": [wrong]}})
+
+
 def row(kind: str, message: str, changes: Changes, name: str) -> Any:
     return pytest.param(kind, changes, message, id=f"{kind}: {name}")
 
@@ -99,6 +116,10 @@ ACCEPTED = [
     row("ModelVersion", "", {"spec.version": 12, "metadata.name": "support-tone-v12"}, "two digits"),
     row("ModelRollout", "", {"spec.serving": {"builtin": {"profile": "cpu", "replicas": 3}}}, "replicas"),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
+    row("ModelRollout", "", steps({"setWeight": 0}, {"pause": {}}, {"pause": {"duration": "1h30m"}}), "steps"),
+    row("ModelRollout", "", steps({"pause": {"duration": 30}}, {"analysis": {"metrics": [METRIC]}}), "analysis"),
+    row("ModelRollout", "", {"spec.abort": True, "spec.paused": True}, "abort and pause"),
+    row("ModelRollout", "", {"spec.rollbackWindow": {"revisions": 2}}, "rollback window"),
 ]
 
 REFUSED = [
@@ -175,9 +196,6 @@ REFUSED = [
     job("weight must be 1.0", {"spec.data.train.0.weight": 2.0}, "data weight"),
     row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
-    row("ModelRollout", f"steps {NOT_YET}", {"spec.strategy.canary.steps": [{"setWeight": 10}]}, "canary steps"),
-    row("ModelRollout", f"rollbackWindow {NOT_YET}", {"spec.rollbackWindow": {"revisions": 2}}, "rollback window"),
-    row("ModelRollout", "abort must be false", {"spec.abort": True}, "abort"),
     row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),
     row("TrainingProfile", "required needs publicKeys", {"spec.signing": {"required": True}}, "signatures by nobody"),
     row(
@@ -253,6 +271,20 @@ REFUSED = [
     row("TrainingProfile", "spec.allowed.methods", {"spec.allowed.methods": ["loar"]}, "unknown method allowed"),
     row("TrainingProfile", "spec.terminationGracePeriodSeconds", {"spec.terminationGracePeriodSeconds": 0}, "no grace"),
     row("ModelRollout", "spec.version", {"spec.version": 0}, "version 0"),
+    row(
+        "ModelRollout", "exactly one of setWeight, pause, analysis", steps({"setWeight": 1, "pause": {}}), "two in one"
+    ),
+    row("ModelRollout", "exactly one of setWeight, pause, analysis", steps({}), "empty step"),
+    row("ModelRollout", "setWeight", steps({"setWeight": 101}), "more than all"),
+    row("ModelRollout", "duration", steps({"pause": {"duration": "5 minutes"}}), "words for a duration"),
+    row("ModelRollout", "metrics", steps({"analysis": {"metrics": []}}), "no metrics"),
+    row("ModelRollout", "must be set", metric(successCondition=None), "no condition"),
+    row("ModelRollout", "successCondition", metric(successCondition="open('x') > 1"), "condition with a string"),
+    row("ModelRollout", "exactly one of server, prometheus must be set", metric(provider={}), "no provider"),
+    row("ModelRollout", f"job {NOT_YET}", metric(provider={"job": {}}), "a Job measures"),
+    row(
+        "ModelRollout", "address", metric(provider={"prometheus": {"address": "file:///etc", "query": "up"}}), "address"
+    ),
     row("ModelRollout", "spec.serving.builtin.replicas", {"spec.serving": {"builtin": {"replicas": 0}}}, "no replicas"),
     row("ModelVersion", "spec.artifact.manifestSha256", {"spec.artifact.manifestSha256": "abc"}, "no digest"),
     row("ModelVersion", "spec.artifact.format: Unsupported value", {"spec.artifact.format": "pickle"}, "pickle"),

@@ -5,7 +5,6 @@ from typing import Any
 from tests.support.manifests import changed, smallest
 from tests.support.times import NOW
 
-from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, StorageProfile, TrainingProfile
 from trimtab_operator.plan.model_rollout.compose import make_plan
 from trimtab_operator.settings import Settings
@@ -62,6 +61,8 @@ def observed(**parts: Any) -> ObservedRollout:
         "versions": (make_version(1), make_version(2)),
         "profile": make_profile(),
         "storage": make_storage(),
+        "stable_profile": make_profile(),
+        "stable_storage": make_storage(),
         "deployment": None,
         "service": None,
         "pods": (),
@@ -117,7 +118,3 @@ def unschedulable_pod(world: ObservedRollout) -> Manifest:
 
 def going(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
-
-
-def labelled_version(manifest: Manifest) -> str:
-    return str(manifest["metadata"]["labels"][names.VERSION_LABEL])

@@ -196,10 +196,12 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, source: Any, *, wait: bool = True) -> AsyncIterator[Running]:
+async def running(
+    config: ServerConfig, source: Any, *, wait: bool = True, is_guided: bool = False
+) -> AsyncIterator[Running]:
     """Serve over ASGI, without a port."""
     engine, metrics = Engine(threads=1), Metrics()
-    versions = Versions(config, Loader(engine, source), metrics)
+    versions = Versions(config, Loader(engine, source), metrics, is_guided=is_guided)
     front = Front()
     rooms = Rooms(engine, versions, metrics, front)
     engine.start()

@@ -1,6 +1,9 @@
 """Times as the API server writes them: RFC 3339, UTC, whole seconds."""
 
+import re
 from datetime import UTC, datetime, timedelta
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def parse_time(text: str) -> datetime:
@@ -27,3 +30,10 @@ def format_duration(duration: timedelta) -> str:
     if hours:
         return f"{hours}h{minutes % 60:02}m"
     return f"{minutes}m" if minutes else f"{seconds}s"
+
+
+def parse_duration(text: str | int) -> timedelta:
+    """Read `30s`, `5m`, `1h30m`, or seconds; the schema lets nothing else in."""
+    if isinstance(text, int) or text.isdigit():
+        return timedelta(seconds=int(text))
+    return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smh])", text)))

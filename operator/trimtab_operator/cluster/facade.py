@@ -7,10 +7,12 @@ from datetime import datetime
 from trimtab_operator.cluster.apply import Applier
 from trimtab_operator.cluster.client import Client
 from trimtab_operator.cluster.events import EventWriter
+from trimtab_operator.cluster.measuring import Measuring
 from trimtab_operator.cluster.observe import Observer
 from trimtab_operator.cluster.rejections import Rejections
 from trimtab_operator.cluster.report import Reporter
 from trimtab_operator.cluster.reports import Reports
+from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.errors import RejectedError
@@ -28,15 +30,17 @@ class Applied:
 
 
 class Cluster:
-    """The three doors of the room, over one Store and one client."""
+    """The doors of the room, over one Store and one client."""
 
-    def __init__(self, client: Client, store: Store, reports: Reports, events: EventWriter) -> None:
+    def __init__(self, client: Client, store: Store, reports: Reports, servers: Servers, events: EventWriter) -> None:
         self.store = store
+        self.measure = Measuring(servers)
         self._reports = reports
+        self._servers = servers
         self._rejections = Rejections()
         self._applier = Applier(client, store)
         self._reporter = Reporter(client, store, events)
-        self.observe = Observer(store, reports, self._rejections)
+        self.observe = Observer(store, reports, servers, self._rejections)
 
     async def apply(self, plan: Plan, owner: Stored, *, now: datetime) -> Applied:
         """Carry out a plan. A refusal is no error: the status tells it, and it is tried again."""
@@ -47,6 +51,8 @@ class Cluster:
             return Applied(rejected=self._rejections.note(owner, write))
         if plan.create or plan.apply:
             self._rejections.clear(owner.uid)
+        if plan.configs:
+            self._servers.tell(owner.uid, plan.configs, report_seconds=plan.report_seconds)
         return Applied(wrote=wrote)
 
     async def report(self, outcome: Outcome, owner: Stored, *, plan: Plan | None = None) -> bool:
@@ -72,6 +78,7 @@ class Cluster:
     def forget(self, uid: str) -> None:
         """An object is gone: so is what was remembered of it."""
         self._reports.forget(uid)
+        self._servers.forget(uid)
         self._rejections.clear(uid)
         self._applier.forget(uid)
         self._reporter.forget(uid)

@@ -8,6 +8,7 @@ from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelRollout, ModelVersio
 from trimtab_operator.cluster import trim
 from trimtab_operator.cluster.rejections import Rejections
 from trimtab_operator.cluster.reports import Reports
+from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.gates import names_champion
@@ -29,9 +30,10 @@ _CACHE = 256
 class Observer:
     """Reads the Store. Never talks to the API server."""
 
-    def __init__(self, store: Store, reports: Reports, rejections: Rejections) -> None:
+    def __init__(self, store: Store, reports: Reports, servers: Servers, rejections: Rejections) -> None:
         self._store = store
         self._reports = reports
+        self._servers = servers
         self._rejections = rejections
         self._parsed: dict[str, tuple[int, ApiObject]] = {}
 
@@ -79,16 +81,18 @@ class Observer:
         rollout = ModelRollout.parse(stored.body())
         versions = self._versions(stored.namespace, rollout.spec.model_name)
         wanted = next((version for version in versions if version.spec.version == rollout.spec.version), None)
-        builtin = rollout.spec.serving.builtin
-        profile = (builtin.profile if builtin else None) or (wanted.spec.profile if wanted else "")
+        stable = next((version for version in versions if version.spec.version == rollout.status.stable_version), None)
         deployment, service = (
             next(iter(self._store.owned(stored.uid, child)), None) for child in ("Deployment", "Service")
         )
         return ObservedRollout(
             rollout=rollout,
             versions=versions,
-            profile=self._profile(TrainingProfile, profile),
+            profile=self._server_profile(rollout, wanted),
             storage=self._named(StorageProfile, "", wanted.spec.storage) if wanted else None,
+            stable_profile=self._server_profile(rollout, stable),
+            stable_storage=self._named(StorageProfile, "", stable.spec.storage) if stable else None,
+            reports=self._servers.reports(stored.uid),
             deployment=deployment.body() if deployment else None,
             service=service.body() if service else None,
             pods=self._server_pods(stored, deployment),
@@ -115,11 +119,17 @@ class Observer:
         found = self._store.having(trim.rollouts_of_model(namespace, model))
         return tuple(ModelRollout.parse(rollout.body()) for rollout in found)
 
+    def _server_profile(self, rollout: ModelRollout, version: ModelVersion | None) -> TrainingProfile | None:
+        """The rollout's, the one that trained the version, or the default."""
+        builtin = rollout.spec.serving.builtin
+        named = (builtin.profile if builtin else None) or (version.spec.profile if version else "")
+        return self._profile(TrainingProfile, named)
+
     def _server_pods(self, rollout: Stored, deployment: Stored | None) -> tuple[Manifest, ...]:
         if deployment is None:
             return ()
         pods = (pod.body() for pod in self._store.having(trim.pods_of_rollout(rollout.namespace, rollout.name)))
-        return tuple(pod for pod in pods if _belongs(pod, deployment.name))
+        return tuple(pod for pod in pods if is_server(pod, deployment.name))
 
     def _named(self, kind: type[_Kind], namespace: str, name: str) -> _Kind | None:
         stored = self._store.get(kind.resource.kind, namespace, name) if name else None
@@ -153,7 +163,7 @@ def _attempt(job: Stored) -> tuple[int, str]:
     return (int(label) if label.isdigit() else 0, job.name)
 
 
-def _belongs(pod: Manifest, deployment: str) -> bool:
+def is_server(pod: Manifest, deployment: str) -> bool:
     """A pod's label is anybody's claim; its controller is the API server's word."""
     owners = pod["metadata"].get("ownerReferences") or ()
     return any(

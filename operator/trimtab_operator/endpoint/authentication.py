@@ -1,4 +1,4 @@
-"""Who is speaking: the token must be for us, of a pod, and that pod must belong to the job's current attempt."""
+"""Who is speaking: the token must be for us, of a pod, and that pod must belong to the job's current attempt, or to the rollout's servers."""
 
 import hashlib
 import time
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import FineTuneJob
+from trimtab_operator.cluster.observe import is_server
 from trimtab_operator.cluster.resources import Resource, resource_of
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored, controller_uid
@@ -44,6 +46,17 @@ class Speaker:
 
     job: Stored
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpeaker:
+    """A server pod that may speak for a rollout."""
+
+    rollout: Stored
+    pod: str
+    pod_uid: str
+    key: str
+    """Names the configuration that the pod was made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,26 @@ class Authenticator:
             raise Refusal(403, f"pod '{bearer.pod_name}' does not belong to FineTuneJob '{namespace}/{name}'")
         return Speaker(stored, _current_attempt(stored, job["metadata"]["name"]))
 
+    async def server(self, authorization: str, *, namespace: str, name: str) -> ServerSpeaker:
+        """The server behind a request: a pod of the rollout's own Deployment.
+
+        Raises:
+            Refusal: with the reason, for every other request.
+        """
+        bearer = await self._bearer(authorization)
+        if bearer.namespace != namespace:
+            raise Refusal(403, f"the token is of a pod in namespace '{bearer.namespace}', not '{namespace}'")
+        stored = self._store.get("ModelRollout", namespace, name)
+        if stored is None:
+            raise Refusal(404, f"ModelRollout '{namespace}/{name}' does not exist")
+        metadata = (await self._pod_of(bearer))["metadata"]
+        deployment = self._store.get("Deployment", namespace, names.server(name))
+        ours = deployment is not None and deployment.owner == stored.uid
+        if not ours or not is_server({"metadata": metadata}, names.server(name)):
+            raise Refusal(403, f"pod '{bearer.pod_name}' is no server of ModelRollout '{namespace}/{name}'")
+        key = (metadata.get("annotations") or {}).get(names.SERVER_CONFIG_ANNOTATION, "")
+        return ServerSpeaker(stored, bearer.pod_name, bearer.pod_uid, key)
+
     async def _bearer(self, authorization: str) -> _Bearer:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -141,11 +174,7 @@ class Authenticator:
 
     async def _job_of(self, bearer: _Bearer) -> Manifest:
         """The Job that controls the pod, read live where the watch is behind."""
-        pod: Manifest | None
-        stored = self._store.by_uid(bearer.pod_uid)
-        pod = stored.body() if stored is not None else await self._live("Pod", bearer.namespace, bearer.pod_name)
-        if pod is None or pod["metadata"]["uid"] != bearer.pod_uid:
-            raise Refusal(403, f"pod '{bearer.pod_name}' of the token no longer exists")
+        pod = await self._pod_of(bearer)
         owner = next((owner for owner in pod["metadata"].get("ownerReferences") or () if owner.get("controller")), None)
         if owner is None or owner["kind"] != "Job":
             raise Refusal(403, f"pod '{bearer.pod_name}' is not the pod of a Job")
@@ -154,6 +183,14 @@ class Authenticator:
         if job is None or job["metadata"]["uid"] != owner["uid"]:
             raise Refusal(403, f"the Job of pod '{bearer.pod_name}' no longer exists")
         return job
+
+    async def _pod_of(self, bearer: _Bearer) -> Manifest:
+        """The pod of a token, read live where the watch is behind."""
+        stored = self._store.by_uid(bearer.pod_uid)
+        pod = stored.body() if stored is not None else await self._live("Pod", bearer.namespace, bearer.pod_name)
+        if pod is None or pod["metadata"]["uid"] != bearer.pod_uid:
+            raise Refusal(403, f"pod '{bearer.pod_name}' of the token no longer exists")
+        return pod
 
     async def _live(self, kind: str, namespace: str, name: str) -> Manifest | None:
         try:

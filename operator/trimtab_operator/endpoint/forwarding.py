@@ -74,5 +74,5 @@ class Forwarder:
         if self._session is None:
             # The certificate names the Service, not the pod: it is checked against the Service's name.
             tls = ssl.create_default_context(cadata=self._authority or None)
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=32))
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=512))
         return self._session

@@ -3,7 +3,9 @@
 POST {base}/status    KEP-2779, as transformers' KubeflowCallback sends it     -> the message as it was understood
 POST {base}/report    TrainerReport                                            -> {}
 POST {base}/version   VersionRequest                                           -> VersionReply
-with base = /v1alpha1/namespaces/<namespace>/finetunejobs/<name>
+with base = /v1alpha1/namespaces/<namespace>/finetunejobs/<name>, and
+
+POST /v1alpha1/namespaces/<namespace>/modelrollouts/<name>/server    ServerReport    -> ServerReply, as soon as there is news
 """
 
 import logging
@@ -19,28 +21,33 @@ from trimtab_operator import metrics
 from trimtab_operator.api.v1alpha1 import FineTuneJob
 from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.routes import key_of
+from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.endpoint.authentication import Authenticator, Speaker
 from trimtab_operator.endpoint.forwarding import Forwarder
 from trimtab_operator.endpoint.refusals import Refusal
 from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.errors import OperatorError
-from trimtab_operator.state import Key
+from trimtab_operator.state import Key, ServerNews
 from trimtab_trainer.contract.messages import TrainerReport, VersionRequest, parse_kubeflow_update
+from trimtab_trainer.contract.serving import MAX_WAIT_SECONDS, ServerReport
 
 _LOG = logging.getLogger(__name__)
 _BASE = "/v1alpha1/namespaces/{namespace}/finetunejobs/{name}"
+_SERVER = "/v1alpha1/namespaces/{namespace}/modelrollouts/{name}/server"
 MAX_BODY_BYTES = 64 * 1024
 _Model = TypeVar("_Model", bound=BaseModel)
 _Answer = Callable[[Speaker, Any], Awaitable[dict[str, Any]]]
+_Authenticated = Callable[[web.Request, bytes], Awaitable[dict[str, Any]]]
 
 
 class Endpoint:
-    """Hears the trainers out, on the leader; other replicas pass the request on."""
+    """Hears trainers and servers out, on the leader; other replicas pass the request on."""
 
     def __init__(
         self,
         authenticator: Authenticator,
         reports: Reports,
+        servers: Servers,
         versions: Versions,
         *,
         wake: Callable[[Key], None],
@@ -48,6 +55,7 @@ class Endpoint:
     ) -> None:
         self._authenticator = authenticator
         self._reports = reports
+        self._servers = servers
         self._versions = versions
         self._wake = wake
         self._forwarder = forwarder
@@ -57,13 +65,14 @@ class Endpoint:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.on_cleanup.append(self._close)
         for route, answer in (("status", self._status), ("report", self._report), ("version", self._version)):
-            application.router.add_post(f"{_BASE}/{route}", self._handler(route, answer))
+            application.router.add_post(f"{_BASE}/{route}", self._handler(route, self._of_trainer(answer)))
+        application.router.add_post(_SERVER, self._handler("server", self._of_server))
         return application
 
     async def _close(self, _: web.Application) -> None:
         await self._forwarder.close()
 
-    def _handler(self, route: str, answer: _Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _handler(self, route: str, answer: _Authenticated) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             try:
                 response = await self._handle(request, answer)
@@ -77,16 +86,27 @@ class Endpoint:
 
         return handle
 
-    async def _handle(self, request: web.Request, answer: _Answer) -> web.Response:
+    async def _handle(self, request: web.Request, answer: _Authenticated) -> web.Response:
         data = await _read(request)
         if not self._forwarder.leading:
             return await self._forwarder.forward(request, data)
-        speaker = await self._authenticator.speaker(
-            request.headers.get("Authorization", ""),
-            namespace=request.match_info["namespace"],
-            name=request.match_info["name"],
-        )
-        return _json(200, await answer(speaker, _parse_json(data)))
+        return _json(200, await answer(request, data))
+
+    def _of_trainer(self, answer: _Answer) -> _Authenticated:
+        async def authenticated(request: web.Request, data: bytes) -> dict[str, Any]:
+            return await answer(await self._authenticator.speaker(**_claim(request)), _parse_json(data))
+
+        return authenticated
+
+    async def _of_server(self, request: web.Request, data: bytes) -> dict[str, Any]:
+        speaker = await self._authenticator.server(**_claim(request))
+        report = _parse(lambda: ServerReport.model_validate(_parse_json(data)))
+        uid = speaker.rollout.uid
+        news = ServerNews(speaker.pod, speaker.pod_uid, datetime.now(UTC), report)
+        if self._servers.take(uid, news):
+            self._wake(key_of(speaker.rollout))
+        wait = min(report.wait_seconds, MAX_WAIT_SECONDS)
+        return (await self._servers.reply(uid, speaker.key, report.heard, wait_seconds=wait)).to_json()
 
     async def _status(self, speaker: Speaker, body: Any) -> dict[str, Any]:
         message = _parse(lambda: parse_kubeflow_update(body))
@@ -111,6 +131,15 @@ class Endpoint:
         reply = await self._versions.reserve(speaker.job, request)
         self._wake(key_of(speaker.job))
         return reply.to_json()
+
+
+def _claim(request: web.Request) -> dict[str, str]:
+    """What a request says about itself: a token, and the object that it speaks for."""
+    return {
+        "authorization": request.headers.get("Authorization", ""),
+        "namespace": request.match_info["namespace"],
+        "name": request.match_info["name"],
+    }
 
 
 async def _read(request: web.Request) -> bytes:

@@ -28,6 +28,8 @@ REPORT_URL_VARIABLE = "TRIMTAB_REPORT_URL"
 """POST a TrainerReport here; same CA and token."""
 VERSION_URL_VARIABLE = "TRIMTAB_VERSION_URL"
 """POST a VersionRequest here, get a VersionReply; same CA and token."""
+SERVER_URL_VARIABLE = "TRIMTAB_SERVER_URL"
+"""POST a ServerReport here, get a ServerReply; same CA and token."""
 
 SERVER_PORT = 8000
 RENDEZVOUS_PORT = 29500

@@ -163,6 +163,10 @@ class ServerConfig(Document):
     base_model: spec.ModelSource
     """With a digest: other bytes are refused."""
     versions: list[ServedVersion] = Field(min_length=1)
+    revision: int = 0
+    """Grows with every change of versions or weights: an older document never takes the place of a newer one."""
+    sticky: bool = True
+    """Requests with the same `user` are answered by the same version as long as the weights stay."""
     store: Store
     signatures: SignaturePolicy = Field(default_factory=SignaturePolicy)
     """What is checked before a version's weights are loaded, beside every digest."""

@@ -63,6 +63,6 @@ async def follow_file(path: Path, versions: "Versions", *, poll_seconds: float =
             except TrainerError as error:
                 versions.refuse_config(str(error))
             else:
-                if config != versions.config or versions.config_problem:
+                if (config != versions.config or versions.config_problem) and not versions.is_outdated(config):
                     versions.configure(config)
         await asyncio.sleep(poll_seconds)

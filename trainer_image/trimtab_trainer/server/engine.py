@@ -80,6 +80,8 @@ class Engine:
         future: Future[Result] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # Nobody waits for it any more.
             try:
                 future.set_result(function())
             except Exception as error:  # noqa: BLE001 - it is the caller's

@@ -6,7 +6,7 @@ everything here.
 """
 
 import asyncio
-import random
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,10 @@ from trimtab_trainer.server.routing import BASE, Routing, Share
 
 RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 300.0
+MAX_GUIDED_RETRY_SECONDS = 20.0
+"""Where an operator watches, what was mended is to be noticed soon."""
+OPERATOR_SILENCE_SECONDS = 120.0
+"""After as long without the operator, the file is believed again."""
 
 
 class State(StrEnum):
@@ -65,8 +69,14 @@ class NotReadyError(Exception):
 class Versions:
     """All versions of one server."""
 
-    def __init__(self, config: ServerConfig, loader: Loader, metrics: Metrics) -> None:
+    def __init__(self, config: ServerConfig, loader: Loader, metrics: Metrics, *, is_guided: bool = False) -> None:
         self.config = config
+        self.is_guided = is_guided
+        """An operator hears of every refusal and sends the remedy: nothing is a reason to end the process."""
+        self.heard_at = -math.inf
+        """When the operator answered last (monotonic): its word is newer than the file's."""
+        self.changed = asyncio.Event()
+        """Something that the operator should know has changed."""
         self.config_problem = ""
         """Why the newest configuration is not used."""
         self._loader, self._metrics = loader, metrics
@@ -74,6 +84,7 @@ class Versions:
         self._routing = Routing(config.model_name, ())
         self._changed = asyncio.Event()
         self._base_loaded = False
+        self._answers = False
         self._settle()
 
     # What requests need
@@ -105,15 +116,18 @@ class Versions:
 
     @property
     def ready(self) -> bool:
-        """Every version of the configuration is in memory or refused, and one of them answers."""
-        states = [version.state for version in self._versions.values()]
-        return self._base_loaded and State.LOADING not in states and self._routing.pick(0.0) is not None
+        """One version answers; before the first answer all of the configuration must be in memory or refused."""
+        if not self._base_loaded or self._routing.pick(0.0) is None:
+            return False
+        # A version that comes later, a canary, takes no server away while it loads.
+        self._answers = self._answers or all(v.state is not State.LOADING for v in self._versions.values())
+        return self._answers
 
     @property
     def fatal(self) -> TrainerError | None:
         """Why nothing here can ever answer until a user acts; None while something answers or trying again may help."""
         errors = [version.error for version in self._versions.values()]
-        if self._routing.pick(0.0) is not None or not errors:
+        if self._routing.pick(0.0) is not None or not errors or self.is_guided:
             return None
         refused = [error for error in errors if error and EXIT_CODE_OF[error.reason] in USER_MUST_ACT]
         return refused[0] if len(refused) == len(errors) else None
@@ -128,14 +142,27 @@ class Versions:
         """Load the base model; versions can only follow."""
         await self._loader.load_base(self.config)
         self._base_loaded = True
+        for version in self._versions.values():
+            version.error = None
         self._changed.set()
 
-    def configure(self, config: ServerConfig) -> None:
-        """Follow a new configuration as far as a running server can."""
+    def base_failed(self, error: TrainerError) -> None:
+        """The base model cannot be had now: no version can come before it."""
+        for version in self._versions.values():
+            version.error = error
+        self.changed.set()
+
+    @property
+    def max_retry_seconds(self) -> float:
+        """The longest pause between two tries."""
+        return MAX_GUIDED_RETRY_SECONDS if self.is_guided else MAX_RETRY_SECONDS
+
+    def configure(self, config: ServerConfig) -> bool:
+        """Follow a new configuration as far as a running server can; False where it cannot."""
         problem = _what_needs_a_new_pod(self.config, config)
         if problem:
             self.refuse_config(problem)
-            return
+            return False
         self.config, self.config_problem = config, ""
         self._metrics.config_refused.set(0)
         logs.fact("config_changed", weights=",".join(f"{served.name}:{served.weight}" for served in config.versions))
@@ -143,11 +170,18 @@ class Versions:
             version.retry_at = 0.0
         self._settle()
         self._changed.set()
+        return True
+
+    def is_outdated(self, config: ServerConfig) -> bool:
+        """Whether a file is older than what the operator said: the kubelet takes a minute to renew it."""
+        heard = time.monotonic() - self.heard_at < OPERATOR_SILENCE_SECONDS
+        return heard and config.revision <= self.config.revision
 
     def refuse_config(self, problem: str) -> None:
         """Keep the old configuration, and say why."""
         self.config_problem = problem
         self._metrics.config_refused.set(1)
+        self.changed.set()
         logs.warning("config_refused", problem=problem)
 
     async def follow(self) -> None:
@@ -174,6 +208,7 @@ class Versions:
                 # Out of the table first: a configuration that wants it back meanwhile loads it anew.
                 del self._versions[key]
                 await self._loader.unload(version.served, version.target)
+                self.changed.set()
                 logs.fact("version_unloaded", version=version.served.name)
                 return True
             if self._base_loaded and version.wanted and version.target is None and version.retry_at <= time.monotonic():
@@ -201,8 +236,9 @@ class Versions:
             else TrainerError(TrainerReason.TRAINER_ERROR, f"{type(error).__name__}: {error}")
         )
         version.error = known
-        version.retry_at = time.monotonic() + min(RETRY_SECONDS * 2**version.failures, MAX_RETRY_SECONDS)
+        version.retry_at = time.monotonic() + min(RETRY_SECONDS * 2**version.failures, self.max_retry_seconds)
         version.failures += 1
+        self.changed.set()
         logs.warning("version_refused", version=version.served.name, reason=known.reason, message=known)
 
     def _settle(self) -> None:
@@ -212,7 +248,9 @@ class Versions:
             version = self._versions.setdefault(key, Version(served))
             version.served, version.wanted = served, True
         routing = Routing(
-            self.config.model_name, [_share(v) for k, v in self._versions.items() if k in wanted and v.target]
+            self.config.model_name,
+            [_share(v) for k, v in self._versions.items() if k in wanted and v.target],
+            sticky=self.config.sticky,
         )
         if routing.pick(0.0) is not None or not self._routing.names:
             self._routing = routing
@@ -225,6 +263,7 @@ class Versions:
         self._show()
 
     def _show(self) -> None:
+        self.changed.set()
         for gauge in (self._metrics.weight, self._metrics.ready):
             gauge.clear()
         for version in self._versions.values():
@@ -234,7 +273,7 @@ class Versions:
     def _find(self, model: str, user: str | None) -> tuple[Version, Target]:
         name: str | None = model
         if model == self._routing.model_name:
-            name = self._routing.pick(self._routing.point_of_user(user) if user else random.random())  # noqa: S311 - traffic, not secrets
+            name = self._routing.pick(self._routing.point_of(user))
             if name is None:
                 raise NotReadyError(f"No version of {model} can answer yet.")
         for version in self._versions.values():

@@ -1,11 +1,12 @@
 """ModelRollout: which version of a model serves."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel, immutable
-from trimtab_trainer.contract.base import ONLY, Document, Empty, OneOf, only, unavailable
+from trimtab_operator.api.v1alpha1.analysis import MetricResult, Step
+from trimtab_trainer.contract.base import Document, Empty, OneOf, unavailable
 
 
 class BuiltinServing(Document):
@@ -15,6 +16,9 @@ class BuiltinServing(Document):
     """TrainingProfile whose server image and server resources are used. Absent: the one that trained the version."""
     replicas: int = Field(default=1, ge=1, le=100)
     """Server pods."""
+    sticky: bool = True
+    """Requests with the same `user` (OpenAI's field) are answered by the same version as long as the weights stay, and a growing weight takes
+    nobody back to the old one."""
 
 
 class Serving(OneOf):
@@ -31,8 +35,9 @@ class Serving(OneOf):
 class Canary(Document):
     """Steps of a canary."""
 
-    steps: list[dict[str, Any]] = Field(default_factory=list, max_length=32, json_schema_extra={ONLY: []})
-    """`setWeight`, `pause` and `analysis` steps. Empty: all traffic moves at once when the new version is ready."""
+    steps: list[Step] = Field(default_factory=list, max_length=32)
+    """One after the other: each begins when the one before is done. After the last one all traffic moves. Empty: it moves as soon as every server has loaded
+    the new version. Steps need a version of the same base model: one server weighs its adapters."""
 
 
 class Strategy(Document):
@@ -45,8 +50,8 @@ class Strategy(Document):
 class RollbackWindow(Document):
     """Which earlier versions may return without steps."""
 
-    revisions: int = Field(default=0, ge=0, le=100)
-    """How many."""
+    revisions: int = Field(default=0, ge=0, le=10)
+    """A version that was among the last so many stable ones returns at once."""
 
 
 class ModelRolloutSpec(Document):
@@ -62,10 +67,12 @@ class ModelRolloutSpec(Document):
     """What serves it. Exactly one member."""
     strategy: Strategy = Field(default_factory=Strategy)
     """How traffic moves to a new version."""
-    rollback_window: RollbackWindow | None = unavailable()
+    rollback_window: RollbackWindow | None = None
     """Which earlier versions may return without steps."""
-    abort: bool = only(value=False)
-    """Put all traffic back on the stable version."""
+    abort: bool = False
+    """Put all traffic back on the stable version, and leave it there until this is false again; then the steps begin anew."""
+    paused: bool = False
+    """Stay at the step that has been reached. Weights stay as they are."""
 
 
 class VersionWeight(Document):
@@ -75,6 +82,78 @@ class VersionWeight(Document):
     """Version."""
     weight: int
     """Percent."""
+
+
+class Routing(Document):
+    """What the servers are told."""
+
+    revision: int = 0
+    """Grows with every change."""
+    versions: list[VersionWeight] = Field(default_factory=list, max_length=4)
+    """Versions in memory, and their shares."""
+
+
+class Rollback(Document):
+    """Why all traffic is back on the stable version."""
+
+    at: str
+    """When."""
+    reason: str = Field(max_length=64)
+    """As one word: AnalysisFailed or Aborted."""
+    message: str = Field(default="", max_length=1024)
+    """As a sentence, with the numbers."""
+    by_spec: bool = False
+    """`spec.abort` did it, and undoes it."""
+
+
+class CanaryStatus(Document):
+    """A version on its way in."""
+
+    version: int
+    """Which."""
+    started_at: str
+    """When `spec.version` was seen to name it."""
+    steps_digest: str = Field(default="", max_length=64)
+    """Of the steps that it follows: other steps begin anew."""
+    step_started_at: str = ""
+    """When the current step began; empty while the servers load the version."""
+    loaded: bool = False
+    """Every server has it in memory."""
+    held: bool = False
+    """The action `pause` stopped it."""
+    waits_for: str = Field(default="", max_length=64)
+    """AnalysisInconclusive or AnalysisError: a person decides."""
+    rollback: Rollback | None = None
+    """Why it gets no traffic any more."""
+
+
+class Passage(Document):
+    """A version that came, or did not."""
+
+    version: int
+    """Which."""
+    outcome: str
+    """Promoted, RolledBack, Aborted or Superseded."""
+    started_at: str
+    """When it began."""
+    ended_at: str
+    """When it was decided."""
+    message: str = Field(default="", max_length=512)
+    """Why."""
+
+
+class HandledAction(Document):
+    """The newest value of the annotation `rollouts.trimtab.dev/action`, and what became of it. The same value is never carried out twice."""
+
+    value: str = Field(max_length=256)
+    """As it was written."""
+    at: str
+    """When it was seen."""
+    result: str = Field(max_length=256)
+    """What was done, or why nothing was."""
+
+
+MAX_HISTORY = 12
 
 
 class ModelRolloutStatus(StatusModel):
@@ -87,11 +166,19 @@ class ModelRolloutStatus(StatusModel):
     canary_version: int | None = None
     """Version on its way in."""
     current_step_index: int | None = None
-    """Step of the canary."""
+    """Step of the canary, from 0; as many as there are steps: the last of the traffic is moving."""
+    canary: CanaryStatus | None = None
+    """How the canary stands."""
     weights: list[VersionWeight] = Field(default_factory=list, max_length=16)
-    """Where requests go."""
-    analysis: list[dict[str, Any]] = Field(default_factory=list, max_length=64)
-    """Results of analyses."""
+    """Where requests go, as the servers confirmed."""
+    routing: Routing = Field(default_factory=Routing)
+    """What the servers are told."""
+    analysis: list[MetricResult] = Field(default_factory=list, max_length=64)
+    """Results of the canary's analyses."""
+    history: list[Passage] = Field(default_factory=list, max_length=MAX_HISTORY)
+    """Versions that came or did not, newest first."""
+    action: HandledAction | None = None
+    """The newest action by annotation."""
     url: str = ""
     """Address inside the cluster."""
 
@@ -108,6 +195,8 @@ class ModelRollout(ApiObject):
             Column("MODEL", "string", ".spec.modelName"),
             Column("DESIRED", "integer", ".spec.version"),
             Column("STABLE", "integer", ".status.stableVersion"),
+            Column("CANARY", "integer", ".status.canaryVersion"),
+            Column("STEP", "integer", ".status.currentStepIndex", priority=1),
             Column("STATE", "string", ".status.state"),
             Column("READY", "string", ".status.conditions[?(@.type=='Ready')].status"),
             Column("AGE", "date", ".metadata.creationTimestamp"),

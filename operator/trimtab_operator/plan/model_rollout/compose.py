@@ -1,29 +1,59 @@
 """What should exist for a ModelRollout now."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from trimtab_operator.plan.model_rollout.config_map import config_map
+from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.plan.model_rollout.deployment import deployment
 from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budget
+from trimtab_operator.plan.model_rollout.readiness import is_complete, read
 from trimtab_operator.plan.model_rollout.service import service
+from trimtab_operator.plan.model_rollout.serving import configs, servers_of
 from trimtab_operator.settings import Settings
-from trimtab_operator.state import ObservedRollout, Plan, Problem
+from trimtab_operator.state import ObservedRollout, Plan, Problem, RolloutCourse
+
+LOOK_AGAIN = timedelta(seconds=15)
+"""While a canary moves."""
+REPORT_SECONDS = 8.0
+CANARY_REPORT_SECONDS = 2.0
+"""An analysis wants fresh numbers."""
 
 
 def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, settings: Settings, now: datetime) -> Plan:
     """Move to the version that the spec asks for.
 
-    The plan never waits for what is there to become ready: a new spec replaces a version that cannot start. With a problem
-    nothing is planned, and what serves goes on serving.
+    What exists follows the stored status, and the course that is decided here becomes the next status: whatever the servers
+    are told has been recorded before. The plan never waits for what is there to become ready: a new spec replaces a version
+    that cannot start. With a problem nothing new is planned, and what serves goes on serving.
     """
-    del now  # nothing here depends on the time
-    rollout, version = observed.rollout, observed.wanted
-    if problems or rollout.metadata.deletion_timestamp is not None:
+    rollout = observed.rollout
+    if rollout.metadata.deletion_timestamp is not None:
         return Plan()
-    if version is None or observed.profile is None or observed.storage is None:
-        return Plan()
+    told = configs(observed, problems)
+    readiness = read(observed, told, now=now)
+    setting = servers_of(observed, problems)
+    if setting is None or not told:
+        course = decide(Pass(observed, problems, readiness, complete=False, now=now))
+        return Plan(rollout=course)
+    main = next(config for config in told.values())
     builtin = rollout.spec.serving.builtin
     # Once made, the budget stays: with one replica it allows every eviction.
     budget = (disruption_budget(rollout),) if builtin and builtin.replicas > 1 else ()
-    servers = deployment(rollout, version, profile=observed.profile, storage=observed.storage, settings=settings)
-    return Plan(apply=(service(rollout), *budget, servers))
+    servers = deployment(rollout, setting, main, settings=settings)
+    complete = is_complete(observed.deployment, servers)
+    course = decide(Pass(observed, problems, readiness, complete=complete, now=now))
+    return Plan(
+        apply=(config_map(rollout, told, settings=settings), service(rollout), *budget, servers),
+        configs=told,
+        rollout=course,
+        requeue_after=_look_again(course),
+        report_seconds=CANARY_REPORT_SECONDS if course.canary is not None else REPORT_SECONDS,
+    )
+
+
+def _look_again(course: RolloutCourse) -> timedelta | None:
+    """When something is due. A server that falls silent says nothing that would wake anybody."""
+    if course.canary is None or course.canary.rollback is not None:
+        return course.look_again
+    return min(course.look_again or LOOK_AGAIN, LOOK_AGAIN)

@@ -1,17 +1,16 @@
 """The servers of a rollout.
 
-The ServerConfig travels in the pod template, as an annotation that the pod reads as a file. So every pod keeps the
-configuration that it was made with: a server that restarts while a bad version is on its way in comes back with the good
-one, and the Deployment's own rolling update tells when the new version is live (docs/decisions/0007).
+Nothing about versions or weights is in the pod template: they travel in the ConfigMap, which a server reads when it starts, and over
+the status endpoint while it runs, so that moving traffic needs no new pod (docs/decisions/0012).
 """
 
 from trimtab_operator import names
-from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, StorageProfile, TrainingProfile
+from trimtab_operator.api.v1alpha1 import ModelRollout, StorageProfile
 from trimtab_operator.plan import pods, volumes
 from trimtab_operator.plan.model_rollout import children
-from trimtab_operator.plan.model_rollout.server_config import server_config
+from trimtab_operator.plan.model_rollout.server_config import config_key
 from trimtab_operator.settings import Settings
-from trimtab_operator.state import Manifest
+from trimtab_operator.state import Manifest, ServerSetting
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.manifests import canonical_json, sha256_hex
 from trimtab_trainer.contract.run_config import ServerConfig
@@ -23,22 +22,14 @@ START_SECONDS = 1800
 _PROBE_SECONDS = 2
 
 
-def deployment(
-    rollout: ModelRollout,
-    version: ModelVersion,
-    *,
-    profile: TrainingProfile,
-    storage: StorageProfile,
-    settings: Settings,
-) -> Manifest:
+def deployment(rollout: ModelRollout, setting: ServerSetting, config: ServerConfig, *, settings: Settings) -> Manifest:
     """The Deployment `<rollout>-server`. No old pod goes before a new one is ready."""
-    config = server_config(rollout, version, profile=profile, storage=storage)
     template: Manifest = {
         "metadata": {
-            "labels": {**children.labels(rollout), names.VERSION_LABEL: str(version.spec.version)},
-            "annotations": {names.SERVER_CONFIG_ANNOTATION: canonical_json(config.to_json()).decode()},
+            "labels": children.labels(rollout),
+            "annotations": {names.SERVER_CONFIG_ANNOTATION: config_key(config)},
         },
-        "spec": _pod_spec(rollout, config, profile=profile, storage=storage, settings=settings),
+        "spec": _pod_spec(rollout, setting, config, settings=settings),
     }
     template["metadata"]["annotations"][names.CONFIG_HASH_ANNOTATION] = sha256_hex(canonical_json(template))
     return {
@@ -61,40 +52,60 @@ def _replicas(rollout: ModelRollout) -> int:
     return builtin.replicas if builtin else 1
 
 
-def _pod_spec(
-    rollout: ModelRollout,
-    config: ServerConfig,
-    *,
-    profile: TrainingProfile,
-    storage: StorageProfile,
-    settings: Settings,
-) -> Manifest:
-    spec = profile.spec
+def _pod_spec(rollout: ModelRollout, setting: ServerSetting, config: ServerConfig, *, settings: Settings) -> Manifest:
+    spec = setting.profile.spec
     container = pods.Container(
         name=CONTAINER,
         image=spec.server_image or spec.image or settings.trainer_image,
         command=COMMAND,
-        environment={},
+        environment=_environment(rollout, settings),
         resources=spec.server_resources,
         ports=[{"name": "http", "containerPort": mounts.SERVER_PORT, "protocol": "TCP"}],
         probes=_probes(),
     )
+    config_map = names.server(rollout.metadata.name)
     chosen = [
-        _config_volume(),
-        volumes.credentials_volume(storage.spec),
+        _config_volume(config_map, config_key(config)),
+        volumes.status_volume(config_map, authority=bool(settings.status_ca)),
+        volumes.credentials_volume(setting.storage.spec),
         volumes.scratch_volume(spec.scratch_size),
         *volumes.claim_volumes([config.base_model.uri]),
     ]
-    return pods.pod_spec(spec, container, volumes=chosen) | {"topologySpreadConstraints": _spread(rollout)}
+    pod = pods.pod_spec(spec, container, volumes=chosen) | {"topologySpreadConstraints": _spread(rollout)}
+    pod["containers"][0]["env"] += _needs_secret(setting.storage)
+    return pod
 
 
-def _config_volume() -> volumes.Volume:
-    """The pod's own annotation, as the file that the server reads."""
-    field = f"metadata.annotations['{names.SERVER_CONFIG_ANNOTATION}']"
-    items = [{"path": mounts.SERVER_CONFIG_FILE.name, "fieldRef": {"apiVersion": "v1", "fieldPath": field}}]
-    return volumes.Volume(
-        "config", {"downwardAPI": {"items": items}}, (volumes.Mount(mounts.SERVER_CONFIG_FILE.parent),)
-    )
+def _needs_secret(storage: StorageProfile) -> list[Manifest]:
+    """Without the store's Secret the container is not started, and the kubelet looks for it again every few seconds.
+
+    The server reads the Secret as files, which follow a rotation; a server that started without them would hear of a Secret that
+    was made meanwhile only after minutes.
+    """
+    name = storage.spec.credentials.secret_name
+    if not name:
+        return []
+    return [{"name": "TRIMTAB_STORE_KEY", "valueFrom": {"secretKeyRef": {"name": name, "key": "AWS_ACCESS_KEY_ID"}}}]
+
+
+def _config_volume(config_map: str, key: str) -> volumes.Volume:
+    """The one key that this pod was made for, as the file that the server reads. A link, so that the kubelet can renew it."""
+    items = [{"key": f"{key}.json", "path": mounts.SERVER_CONFIG_FILE.name}]
+    source: Manifest = {"configMap": {"name": config_map, "items": items}}
+    return volumes.Volume("config", source, (volumes.Mount(mounts.SERVER_CONFIG_FILE.parent),))
+
+
+def _environment(rollout: ModelRollout, settings: Settings) -> dict[str, str]:
+    """Where the server reports and hears about its weights."""
+    metadata = rollout.metadata
+    path = f"{names.VERSION}/namespaces/{metadata.namespace}/modelrollouts/{metadata.name}/server"
+    environment = {
+        mounts.SERVER_URL_VARIABLE: f"{settings.status_url}/{path}",
+        mounts.STATUS_TOKEN_VARIABLE: str(mounts.STATUS_DIRECTORY / "token"),
+    }
+    if settings.status_ca:
+        environment[mounts.STATUS_CA_VARIABLE] = str(mounts.STATUS_DIRECTORY / "ca.crt")
+    return environment
 
 
 def _probes() -> dict[str, Manifest]:

@@ -1,28 +1,44 @@
-"""ServerConfig: the one document that tells a server what to serve. A pure function of rollout, version and profiles."""
+"""ServerConfig: the one document that tells a server what to serve. A pure function of rollout, versions and profiles."""
 
-from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, StorageProfile, TrainingProfile
+from collections.abc import Sequence
+
+from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion
 from trimtab_operator.plan.stores import model_source, store
+from trimtab_operator.state import ServerSetting
+from trimtab_trainer.contract.manifests import canonical_json, sha256_hex
 from trimtab_trainer.contract.run_config import JobIdentity, ServedVersion, ServerConfig, SignaturePolicy
 from trimtab_trainer.contract.spec import Task
 
+_KEY_CHARACTERS = 16
+
 
 def server_config(
-    rollout: ModelRollout, version: ModelVersion, *, profile: TrainingProfile, storage: StorageProfile
+    rollout: ModelRollout,
+    setting: ServerSetting,
+    versions: Sequence[tuple[ModelVersion, int]],
+    *,
+    revision: int,
 ) -> ServerConfig:
-    """One version with all of the traffic."""
-    metadata = rollout.metadata
+    """The versions with their weights, on servers made from that setting."""
+    metadata, builtin, signing = rollout.metadata, rollout.spec.serving.builtin, setting.profile.spec.signing
     return ServerConfig(
         rollout=JobIdentity(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid),
         model_name=rollout.spec.model_name,
-        task=version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
-        base_model=model_source(version.spec.base_model),
-        versions=[served_version(version, weight=100)],
-        store=store(storage.metadata.name, storage.spec),
-        signatures=SignaturePolicy(
-            public_keys=profile.spec.signing.public_keys, required=profile.spec.signing.required
-        ),
-        termination_grace_seconds=profile.spec.termination_grace_period_seconds,
+        task=setting.version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
+        base_model=model_source(setting.version.spec.base_model),
+        versions=[served_version(version, weight=weight) for version, weight in versions],
+        revision=revision,
+        sticky=builtin.sticky if builtin else True,
+        store=store(setting.storage.metadata.name, setting.storage.spec),
+        signatures=SignaturePolicy(public_keys=signing.public_keys, required=signing.required),
+        termination_grace_seconds=setting.profile.spec.termination_grace_period_seconds,
     )
+
+
+def config_key(config: ServerConfig) -> str:
+    """Names everything in it that a running server cannot change: servers with the same key differ in their weights only."""
+    fixed = {key: value for key, value in config.to_json().items() if key not in ("versions", "revision", "sticky")}
+    return sha256_hex(canonical_json(fixed))[:_KEY_CHARACTERS]
 
 
 def served_version(version: ModelVersion, *, weight: int) -> ServedVersion:

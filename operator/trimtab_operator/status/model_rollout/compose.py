@@ -6,7 +6,7 @@ from datetime import datetime
 from trimtab_operator.api.v1alpha1.model_rollout import ModelRolloutStatus, VersionWeight
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.settings import Settings
-from trimtab_operator.state import EventNote, ObservedRollout, Outcome, Plan, Problem
+from trimtab_operator.state import EventNote, ObservedRollout, Outcome, Plan, Problem, RolloutCourse
 from trimtab_operator.status.conditions import Fact, fact, merge
 from trimtab_operator.status.model_rollout import servers as parsed
 from trimtab_operator.status.model_rollout.situation import Situation, assess
@@ -20,15 +20,21 @@ def compute_status(
     del settings  # every kind's status has it
     rollout = observed.rollout
     servers = parsed.observe(observed, plan)
-    situation = assess(observed, problems, servers)
-    stable = rollout.spec.version if servers.is_complete else rollout.status.stable_version
-    moving = not problems and not servers.is_complete and rollout.spec.version != stable
+    course = plan.rollout or _stored(rollout.status)
+    situation = assess(observed, problems, servers, course)
+    canary = course.canary
     status = ModelRolloutStatus(
         observed_generation=rollout.metadata.generation,
         state=situation.state,
-        stable_version=stable,
-        canary_version=rollout.spec.version if moving else None,
-        weights=[VersionWeight(version=version, weight=weight) for version, weight in parsed.weights(servers).items()],
+        stable_version=course.stable,
+        canary_version=canary.version if canary and canary.rollback is None else None,
+        current_step_index=course.step if canary else None,
+        canary=canary,
+        weights=_weights(rollout.status, course),
+        routing=course.routing,
+        analysis=list(course.analysis),
+        history=list(course.history),
+        action=course.action,
         url=url(observed) if observed.deployment is not None else "",
         conditions=merge(
             rollout.status.conditions,
@@ -37,7 +43,30 @@ def compute_status(
             now=now,
         ),
     )
-    return Outcome(status=to_wire(status), events=tuple(_events(rollout.status, status, situation)))
+    return Outcome(status=to_wire(status), events=(*course.notes, *_events(rollout.status, status, situation)))
+
+
+def _stored(status: ModelRolloutStatus) -> RolloutCourse:
+    """Nothing was decided: everything stays."""
+    return RolloutCourse(
+        stable=status.stable_version,
+        canary=status.canary,
+        step=status.current_step_index or 0,
+        routing=status.routing,
+        confirmed=False,
+        analysis=tuple(status.analysis),
+        history=tuple(status.history),
+        action=status.action,
+    )
+
+
+def _weights(before: ModelRolloutStatus, course: RolloutCourse) -> list[VersionWeight]:
+    """What the servers confirmed. The first version serves as soon as it is promoted."""
+    if course.confirmed and before.routing.versions:
+        return before.routing.versions
+    if before.stable_version is None and course.stable is not None:
+        return course.routing.versions
+    return before.weights
 
 
 def url(observed: ObservedRollout) -> str:
@@ -86,8 +115,8 @@ def _events(before: ModelRolloutStatus, after: ModelRolloutStatus, situation: Si
     if after.stable_version != before.stable_version and situation.state == "Stable":
         yield EventNote("Normal", Reason.STABLE, situation.message, "Promote")
     elif old is None or (old.status, old.reason) != _ready(after):
-        kind = situation.state in ("Progressing", "Stable", "Pending")
-        yield EventNote("Normal" if kind else "Warning", situation.reason, situation.message, "Roll")
+        usual = situation.state in ("Progressing", "Paused", "Stable", "Pending")
+        yield EventNote("Normal" if usual else "Warning", situation.reason, situation.message, "Roll")
 
 
 def _ready(status: ModelRolloutStatus) -> tuple[str, str]:

@@ -55,6 +55,13 @@ def _pod_failure(pod: ServerPod) -> Failure | None:
             "TrainingProfile, or the registry; the kubelet tries again by itself.",
             is_final=reason != "ErrImagePull",
         )
+    if reason == "CreateContainerConfigError" and message.startswith("secret "):
+        return Failure(
+            Reason.STORAGE_SECRET_MISSING,
+            f"Pod {pod.name} waits for the store's credentials: {message}. Make the Secret that the StorageProfile names, with the keys "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in this namespace; the server starts by itself then.",
+            is_final=True,
+        )
     if reason in names.CONTAINER_CREATE_FAILURES:
         return Failure(
             Reason.CONTAINER_CREATE_FAILED,
@@ -70,7 +77,7 @@ def _crash(pod: ServerPod, ended: Ended) -> Failure:
     said = ended.message
     if said is not None and isinstance(said.reason, TrainerReason):
         final = EXIT_CODE_OF[said.reason] in USER_MUST_ACT or pod.restarts >= _PATIENT_RESTARTS
-        message = f"The server of version {pod.version} ends with {said.reason.value}: {said.message}"
+        message = f"Server {pod.name} ends with {said.reason.value}: {said.message}"
         return Failure(Reason.SERVER_CRASHING, message, is_final=final)
     if ended.reason == "OOMKilled":
         return Failure(

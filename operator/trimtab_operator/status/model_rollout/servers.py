@@ -42,7 +42,6 @@ class ServerPod:
     """One server."""
 
     name: str
-    version: int | None
     template: str
     """Hash of the pod template that it was made from."""
     is_ready: bool
@@ -107,16 +106,6 @@ def observe(observed: ObservedRollout, plan: Plan) -> Servers:
     )
 
 
-def weights(servers: Servers) -> dict[int, int]:
-    """Share of the requests that each version answers: the Service spreads them over all ready servers."""
-    ready = sorted(pod.version for pod in servers.pods if pod.is_ready and pod.version is not None)
-    shares = {version: 100 * ready.count(version) // len(ready) for version in dict.fromkeys(ready)}
-    if shares:
-        newest = max(shares)
-        shares[newest] += 100 - sum(shares.values())
-    return shares
-
-
 def _template(spec: Manifest) -> str:
     metadata = spec["template"].get("metadata") or {}
     return str((metadata.get("annotations") or {}).get(names.CONFIG_HASH_ANNOTATION, ""))
@@ -130,14 +119,12 @@ def _pod(manifest: Manifest) -> ServerPod:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     containers: Sequence[Manifest] = status.get("containerStatuses") or ()
-    version = (metadata.get("labels") or {}).get(names.VERSION_LABEL, "")
     scheduled = conditions.get("PodScheduled", {})
     waiting: dict[str, Any] = next(
         (found for each in containers if (found := (each.get("state") or {}).get("waiting"))), {}
     )
     return ServerPod(
         name=metadata["name"],
-        version=int(version) if version.isdigit() else None,
         template=(metadata.get("annotations") or {}).get(names.CONFIG_HASH_ANNOTATION, ""),
         is_ready=conditions.get("Ready", {}).get("status") == "True",
         is_going=bool(metadata.get("deletionTimestamp")) or status.get("phase") in ("Succeeded", "Failed"),

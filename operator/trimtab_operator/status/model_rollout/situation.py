@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trimtab_operator.api.v1alpha1.reasons import Reason
-from trimtab_operator.state import ObservedRollout, Problem
+from trimtab_operator.state import ObservedRollout, Problem, RolloutCourse
 from trimtab_operator.status.model_rollout.failures import Failure, find_failure
 from trimtab_operator.status.model_rollout.servers import Servers
 
-State = Literal["Pending", "Rejected", "Progressing", "Stable", "Degraded", "Unavailable"]
+State = Literal["Pending", "Rejected", "Progressing", "Paused", "Stable", "RolledBack", "Degraded", "Unavailable"]
 _WAITS_FOR = frozenset({Reason.MODEL_VERSION_NOT_FOUND})
 """What appears by itself one day."""
 
@@ -30,7 +30,9 @@ class Situation:
         return self.state != "Stable" and not self.is_stuck
 
 
-def assess(observed: ObservedRollout, problems: Sequence[Problem], servers: Servers) -> Situation:
+def assess(
+    observed: ObservedRollout, problems: Sequence[Problem], servers: Servers, course: RolloutCourse
+) -> Situation:
     """What is wrong outranks what is on its way; what serves is told beside it."""
     if problems:
         return _refused(observed, problems, servers)
@@ -38,12 +40,33 @@ def assess(observed: ObservedRollout, problems: Sequence[Problem], servers: Serv
         rejected = observed.rejected
         message = f"The API server refuses {rejected.kind}: {rejected.message}"
         return _failing(observed, Failure(rejected.reason, message, is_final=True), servers)
-    if servers.is_complete:
-        return Situation("Stable", Reason.STABLE, _serves(observed, servers))
-    failure = find_failure(servers)
+    failure = None if servers.is_complete else find_failure(servers)
+    if failure is None and course.failure is not None:
+        failure = Failure(course.failure.reason, course.failure.message, is_final=course.failure.who == "user")
     if failure is not None:
+        if course.canary is not None and course.canary.rollback is not None:
+            return _rolled_back(observed, failure)
         return _failing(observed, failure, servers)
+    return _moving(observed, servers, course)
+
+
+def _moving(observed: ObservedRollout, servers: Servers, course: RolloutCourse) -> Situation:
+    if course.waits is not None:
+        return _on_the_way(course.waits)
+    if servers.is_complete and course.stable == observed.rollout.spec.version:
+        return Situation("Stable", Reason.STABLE, _serves(observed, servers))
     return _progressing(observed, servers)
+
+
+def _on_the_way(waits: Problem) -> Situation:
+    """A canary that goes on by itself, or that waits for a person."""
+    paused = waits.reason in (Reason.PAUSED, Reason.ANALYSIS_INCONCLUSIVE, Reason.ANALYSIS_ERROR)
+    return Situation("Paused" if paused else "Progressing", waits.reason, waits.message)
+
+
+def _rolled_back(observed: ObservedRollout, failure: Failure) -> Situation:
+    message = f"{failure.message} {_goes_on(observed)} Set spec.version to another one, or retry."
+    return Situation("RolledBack", failure.reason, message, is_stuck=True)
 
 
 def _refused(observed: ObservedRollout, problems: Sequence[Problem], servers: Servers) -> Situation:

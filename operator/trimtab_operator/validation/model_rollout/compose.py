@@ -4,17 +4,19 @@ from collections.abc import Callable
 
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import ObservedRollout, Problem
-from trimtab_operator.validation.model_rollout import profiles, serving, version
+from trimtab_operator.validation.model_rollout import analysis, profiles, serving, version
 
 Rule = Callable[[ObservedRollout], Problem | None]
 
 RULES: tuple[Rule, ...] = (
     serving.spec_is_available,
+    analysis.conditions_can_be_read,
     version.version_exists,
     version.version_is_verified,
     version.version_is_promotable,
     version.version_is_signed,
     serving.version_can_be_served,
+    serving.versions_fit_together,
     profiles.profile_exists,
     profiles.storage_exists,
 )

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from trimtab_operator.api.v1alpha1.model_version import BaseModel
 from trimtab_operator.api.v1alpha1.reasons import Reason
-from trimtab_operator.state import ObservedRollout, Problem
+from trimtab_operator.state import ObservedRollout, Problem, fit_on_one_server
 from trimtab_trainer.contract.spec import ModelSource, Task
 
 SERVED_FORMATS = ("peftAdapter", "safetensors")
@@ -14,20 +14,9 @@ _VERSION_SCHEME = "modelversion://"
 
 def spec_is_available(observed: ObservedRollout) -> Problem | None:
     """The CRD refuses what this release does not have; this is for a CRD that is newer than the operator."""
-    spec = observed.rollout.spec
-    refused = [
-        name
-        for name, used in (
-            ("spec.serving without builtin", spec.serving.builtin is None),
-            ("spec.strategy.canary.steps", bool(spec.strategy.canary.steps)),
-            ("spec.rollbackWindow", spec.rollback_window is not None),
-            ("spec.abort", spec.abort),
-        )
-        if used
-    ]
-    if not refused:
+    if observed.rollout.spec.serving.builtin is not None:
         return None
-    return Problem(Reason.SPEC_INVALID, f"{', '.join(refused)} is not available in this release; remove it.")
+    return Problem(Reason.SPEC_INVALID, "spec.serving without builtin is not available in this release; remove it.")
 
 
 def version_can_be_served(observed: ObservedRollout) -> Problem | None:
@@ -42,6 +31,21 @@ def version_can_be_served(observed: ObservedRollout) -> Problem | None:
         Reason.SPEC_INVALID,
         f"ModelVersion '{version.metadata.name}' cannot be served by serving.builtin: {lacks}. "
         "Its spec is immutable: import it again as a new version, and set spec.version to that.",
+    )
+
+
+def versions_fit_together(observed: ObservedRollout) -> Problem | None:
+    """Steps weigh adapters of one base model against each other on the same servers."""
+    stable, wanted = observed.stable, observed.wanted
+    if stable is None or wanted is None or not observed.rollout.spec.strategy.canary.steps:
+        return None
+    if fit_on_one_server(stable, wanted):
+        return None
+    return Problem(
+        Reason.NOT_COMPATIBLE,
+        f"{wanted.metadata.name} has another base model, task or store than {stable.metadata.name}, so that no server can weigh "
+        "them against each other: remove spec.strategy.canary.steps to replace the servers at once, or set spec.version to a version "
+        "of the same base model.",
     )
 
 

@@ -55,6 +55,22 @@ OBJECTS = (
 )
 
 
+def tone() -> Manifest:
+    rollout = smallest("ModelRollout")
+    rollout["metadata"] |= {"name": "tone", "uid": "uid-tone", "resourceVersion": "9"}
+    return rollout
+
+
+TONE = tone()
+DEPLOYMENT = controlled("Deployment", "tone-server", TONE)
+SERVERS = (
+    TONE,
+    DEPLOYMENT,
+    controlled("Pod", "server", controlled("ReplicaSet", "tone-server-5f7")),
+    controlled("Pod", "of-another", controlled("ReplicaSet", "mood-server-5f7")),
+)
+
+
 class Reviewer:
     """An API server whose tokens say whom they are for: `<pod>` or `<pod>/<what is odd about it>`."""
 
@@ -252,3 +268,38 @@ async def test_an_api_server_that_is_away_is_no_verdict(authenticator: Authentic
 def test_every_answer_is_a_sentence() -> None:
     make: Callable[[int, str], Refusal] = Refusal
     assert str(make(401, "because")) == "because"
+
+
+@pytest.mark.parametrize(
+    ("token", "name", "code", "says"),
+    [
+        pytest.param("server", "tone", 200, "", id="a server of the rollout"),
+        pytest.param("of-another", "tone", 403, "is no server", id="another rollout's server"),
+        pytest.param("current", "tone", 403, "is no server", id="a trainer"),
+        pytest.param("bare", "tone", 403, "is no server", id="a pod of nobody"),
+        pytest.param("server", "mood", 404, "does not exist", id="no such rollout"),
+        pytest.param("server/elsewhere", "tone", 403, "namespace 'elsewhere'", id="another namespace"),
+        pytest.param("server/expired", "tone", 401, "expired", id="expired"),
+    ],
+)
+async def test_who_may_speak_for_a_rollout(
+    authenticator: Authenticator, store: Store, token: str, name: str, code: int, says: str
+) -> None:
+    for body in SERVERS:
+        store.put(Stored.of(body))
+    try:
+        speaker = await authenticator.server(f"Bearer {token}", namespace="demo", name=name)
+    except Refusal as refusal:
+        found = (refusal.code, str(refusal))
+    else:
+        found = (200, "")
+        assert (speaker.pod, speaker.rollout.uid) == ("server", "uid-tone")
+    assert found[0] == code
+    assert says in found[1]
+
+
+async def test_a_deployment_of_somebody_else_makes_no_servers(authenticator: Authenticator, store: Store) -> None:
+    for body in (TONE, controlled("Deployment", "tone-server"), SERVERS[2]):
+        store.put(Stored.of(body))
+    with pytest.raises(Refusal, match="is no server"):
+        await authenticator.server("Bearer server", namespace="demo", name="tone")

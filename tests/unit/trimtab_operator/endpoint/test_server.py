@@ -10,16 +10,20 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.support.builders import make_report
 from tests.support.fake_api import FakeApi
 from tests.support.manifests import smallest
+from tests.support.rollouts import observed, plan_for
 
 from trimtab_operator.cluster.reports import Reports
+from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
-from trimtab_operator.endpoint.authentication import Speaker
+from trimtab_operator.endpoint.authentication import ServerSpeaker, Speaker
 from trimtab_operator.endpoint.forwarding import Forwarder
 from trimtab_operator.endpoint.refusals import Refusal
 from trimtab_operator.endpoint.server import Endpoint
 from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.state import Key, ObjectRef
+from trimtab_trainer.contract.run_config import ServerConfig
+from trimtab_trainer.contract.serving import ServerReport, config_digest
 
 BASE = "/v1alpha1/namespaces/demo/finetunejobs/sample"
 PROBE = {
@@ -43,10 +47,16 @@ class Doorkeeper:
             raise Refusal(401, "who are you?")
         return Speaker(stored, attempt=2)
 
+    async def server(self, authorization: str, *, namespace: str, name: str) -> ServerSpeaker:
+        stored = self._store.get("ModelRollout", namespace, name)
+        if authorization != "Bearer good" or stored is None:
+            raise Refusal(401, "who are you?")
+        return ServerSpeaker(stored, "server-1", "pod-1", "key")
+
 
 class World:
     def __init__(self) -> None:
-        self.api, self.store, self.reports = FakeApi(), Store(), Reports()
+        self.api, self.store, self.reports, self.servers = FakeApi(), Store(), Reports(), Servers()
         self.woken: list[Key] = []
         self.leading, self.leader = True, ""
         for name in ("sample", "second"):
@@ -54,12 +64,15 @@ class World:
             job["metadata"]["name"] = name
             job["status"] = {"resolved": {"storageName": "store"}, "attempts": []}
             self.store.put(Stored.of(self.api.put(job)))
+        rollout = smallest("ModelRollout")
+        rollout["metadata"]["name"] = "tone"
+        self.store.put(Stored.of(self.api.put(rollout)))
         forwarder = Forwarder(
             is_leading=lambda: self.leading, leader=lambda: self.leader, url="https://status.svc:8443", port=8443
         )
         versions = Versions(self.api, self.store)  # type: ignore[arg-type]
         self.endpoint = Endpoint(
-            Doorkeeper(self.store), self.reports, versions, wake=self.woken.append, forwarder=forwarder
+            Doorkeeper(self.store), self.reports, self.servers, versions, wake=self.woken.append, forwarder=forwarder
         )  # type: ignore[arg-type]
 
     @property
@@ -231,3 +244,50 @@ async def test_a_reservation_survives_a_status_that_changes_under_it(
 
 def test_references_carry_what_the_client_needs() -> None:
     assert ObjectRef("v1", "Pod", "n", "p", "u").resource_version == ""
+
+
+SERVER = "/v1alpha1/namespaces/demo/modelrollouts/tone/server"
+
+
+async def say(client: TestClient[Any, Any], token: str = "good", **fields: Any) -> tuple[int, Any]:
+    body = ServerReport(instance="a", **fields).to_json()
+    async with client.post(SERVER, json=body, headers={"Authorization": f"Bearer {token}"}) as response:
+        return response.status, await response.json()
+
+
+async def test_a_server_hears_of_new_weights_as_soon_as_there_are_any(
+    world: World, client: TestClient[Any, Any]
+) -> None:
+    stored = world.store.get("ModelRollout", "demo", "tone")
+    assert stored is not None
+    waiting = asyncio.create_task(say(client, wait_seconds=9))
+    while not world.servers.reports(stored.uid):  # noqa: ASYNC110 - the endpoint has no event for a test
+        await asyncio.sleep(0)
+    assert world.woken == [Key("ModelRollout", "demo", "tone")]
+    (config,) = plan_for(observed()).configs.values()
+    world.servers.tell(stored.uid, {"key": config}, report_seconds=2)
+    code, reply = await asyncio.wait_for(waiting, 5)
+    assert (code, reply["digest"], reply["reportSeconds"]) == (200, config_digest(config), 2)
+    assert ServerConfig.model_validate(reply["config"]) == config
+    assert "config" not in (await say(client, heard=reply["digest"]))[1], "it has it already"
+
+
+async def test_a_server_of_another_make_is_told_nothing(world: World, client: TestClient[Any, Any]) -> None:
+    stored = world.store.get("ModelRollout", "demo", "tone")
+    assert stored is not None
+    (config,) = plan_for(observed()).configs.values()
+    world.servers.tell(stored.uid, {"other key": config}, report_seconds=2)
+    assert "config" not in (await say(client))[1]
+
+
+@pytest.mark.parametrize(
+    ("token", "body", "code"),
+    [
+        pytest.param("bad", {"instance": "a"}, 401, id="no token of ours"),
+        pytest.param("good", {"instance": "a", "odd": 1}, 422, id="unknown field"),
+        pytest.param("good", [], 422, id="no object"),
+    ],
+)
+async def test_what_a_server_may_not_say(token: str, body: Any, code: int, client: TestClient[Any, Any]) -> None:
+    async with client.post(SERVER, json=body, headers={"Authorization": f"Bearer {token}"}) as response:
+        assert response.status == code

@@ -29,7 +29,7 @@ def test_shares_are_exact(weights: dict[str, int], shares: dict[str | None, int]
 def test_users_spread_by_weight_and_stay_while_a_canary_grows() -> None:
     users = [f"user-{number}" for number in range(10_000)]
     steps = [routing(v1=100 - weight, v2=weight) for weight in (10, 50, 100)]
-    on_canary = [{user for user in users if step.pick(step.point_of_user(user)) == "v2"} for step in steps]
+    on_canary = [{user for user in users if step.pick(step.point_of(user)) == "v2"} for step in steps]
     assert on_canary[0] < on_canary[1] < on_canary[2] == set(users)
     assert len(on_canary[0]) == pytest.approx(1000, abs=100)
     assert len(on_canary[1]) == pytest.approx(5000, abs=200)
@@ -37,4 +37,4 @@ def test_users_spread_by_weight_and_stay_while_a_canary_grows() -> None:
 
 def test_another_model_spreads_its_users_differently() -> None:
     one, other = Routing("tone", []), Routing("mood", [])
-    assert one.point_of_user("anna") == Routing("tone", []).point_of_user("anna") != other.point_of_user("anna")
+    assert one.point_of("anna") == Routing("tone", []).point_of("anna") != other.point_of("anna")

@@ -17,16 +17,18 @@ from tests.support.times import NOW
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.plan.model_rollout.compose import make_plan
-from trimtab_operator.state import Manifest, ObservedRollout, Plan, Problem
+from trimtab_operator.state import Manifest, ObservedRollout, Problem
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.run_config import ServerConfig
 
 TWO = make_rollout({"spec.version": 2})
 
 
-def config_of(deployment: Manifest) -> ServerConfig:
-    text = deployment["spec"]["template"]["metadata"]["annotations"][names.SERVER_CONFIG_ANNOTATION]
-    return ServerConfig.model_validate_json(text)
+def config_of(world: ObservedRollout) -> ServerConfig:
+    """What the planned pods read."""
+    template = planned(world, "Deployment")["spec"]["template"]["metadata"]
+    data = planned(world, "ConfigMap")["data"]
+    return ServerConfig.model_validate_json(data[f"{template['annotations'][names.SERVER_CONFIG_ANNOTATION]}.json"])
 
 
 def pod_of(world: ObservedRollout) -> Manifest:
@@ -37,6 +39,7 @@ def pod_of(world: ObservedRollout) -> Manifest:
 def test_a_rollout_has_a_service_and_servers() -> None:
     children = plan_for(observed()).apply
     assert [(child["kind"], child["metadata"]["name"]) for child in children] == [
+        ("ConfigMap", "tone-server"),
         ("Service", "tone"),
         ("Deployment", "tone-server"),
     ]
@@ -59,7 +62,7 @@ def test_several_replicas_have_a_disruption_budget(replicas: int, budgets: int) 
 
 
 def test_the_server_learns_what_to_serve() -> None:
-    config = config_of(planned(observed(rollout=TWO), "Deployment"))
+    config = config_of(observed(rollout=TWO))
     assert config.model_name == "support-tone"
     assert [(version.name, version.version, version.weight) for version in config.versions] == [
         ("support-tone-v2", 2, 100)
@@ -70,13 +73,30 @@ def test_the_server_learns_what_to_serve() -> None:
     assert config.termination_grace_seconds == 120
 
 
-def test_the_pod_reads_its_own_annotation_as_the_config_file() -> None:
+def test_the_pod_mounts_the_one_configuration_that_it_was_made_for() -> None:
     pod = pod_of(observed())
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "config")
-    item = volume["downwardAPI"]["items"][0]
-    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{names.SERVER_CONFIG_ANNOTATION}']"
+    assert volume["configMap"]["name"] == planned(observed(), "ConfigMap")["metadata"]["name"]
+    (item,) = volume["configMap"]["items"]
+    assert item["key"] in planned(observed(), "ConfigMap")["data"]
     mount = next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "config")
     assert f"{mount['mountPath']}/{item['path']}" == str(mounts.SERVER_CONFIG_FILE)
+    assert "subPath" not in mount, "the kubelet renews links only"
+
+
+def test_the_pod_knows_where_the_operator_listens() -> None:
+    environment = {each["name"]: each for each in pod_of(observed())["containers"][0]["env"]}
+    url = environment[mounts.SERVER_URL_VARIABLE]["value"]
+    assert url.endswith("/v1alpha1/namespaces/demo/modelrollouts/tone/server"), url
+    token = next(volume for volume in pod_of(observed())["volumes"] if volume["name"] == "status")
+    assert token["projected"]["sources"][0]["serviceAccountToken"]["audience"] == mounts.STATUS_TOKEN_AUDIENCE
+
+
+def test_a_missing_secret_keeps_the_container_from_starting() -> None:
+    environment = pod_of(observed())["containers"][0]["env"]
+    assert [each["valueFrom"]["secretKeyRef"]["name"] for each in environment if "valueFrom" in each] == [
+        "trimtab-store"
+    ]
 
 
 def test_old_servers_stay_until_new_ones_are_ready() -> None:
@@ -105,13 +125,14 @@ def test_image(profile: dict[str, Any], image: str) -> None:
 
 
 CHANGES = {
-    "version": observed(rollout=TWO),
     "image": observed(profile=make_profile({"spec.serverImage": "server:3"})),
     "resources": observed(profile=make_profile({"spec.serverResources.limits": {"memory": "1Gi"}})),
     "store": observed(storage=make_storage({"spec.endpoint": "https://other.example"})),
     "base model": observed(versions=(make_version(1, {"spec.baseModel.uri": "hf://org/other"}),)),
 }
 SAME = {
+    "version": observed(rollout=TWO),
+    "sticky": observed(rollout=make_rollout({"spec.serving": {"builtin": {"sticky": False}}})),
     "replicas": observed(rollout=make_rollout({"spec.serving": {"builtin": {"replicas": 3}}})),
     "trainer resources": observed(profile=make_profile({"spec.resources.limits": {"memory": "1Gi"}})),
     "another version of the model": observed(versions=(make_version(1), make_version(2), make_version(3))),
@@ -148,12 +169,15 @@ def test_a_new_spec_outranks_what_is_not_ready() -> None:
     ],
 )
 def test_nothing_is_planned(world: ObservedRollout) -> None:
-    assert plan_for(world) == Plan()
+    assert (plan_for(world).apply, plan_for(world).configs) == ((), {})
 
 
 def test_with_a_problem_what_serves_goes_on() -> None:
     problems = (Problem(Reason.NOT_PROMOTABLE, "no"),)
-    assert make_plan(observed(), problems, settings=SETTINGS, now=NOW) == Plan()
+    assert make_plan(observed(), problems, settings=SETTINGS, now=NOW).apply == ()
+    stable = observed(rollout=make_rollout({"spec.version": 2}, stable=1))
+    plan = make_plan(stable, problems, settings=SETTINGS, now=NOW)
+    assert [version.version for config in plan.configs.values() for version in config.versions] == [1]
 
 
 def test_the_longest_name_fits() -> None:

@@ -17,6 +17,10 @@ def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
     }
 
 
+SLOW = {"name": "slow", "provider": {"server": {"metric": "latencySeconds"}}, "failureCondition": "result >"}
+UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
+
+
 @pytest.mark.parametrize(
     ("world", "reasons", "says"),
     [
@@ -107,10 +111,10 @@ def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
             id="everything is said at once",
         ),
         pytest.param(
-            observed(rollout=make_rollout({"spec.strategy": {"canary": {"steps": [{"setWeight": 10}]}}})),
+            observed(rollout=make_rollout({"spec.strategy": UNREADABLE})),
             ["SpecInvalid"],
-            "spec.strategy.canary.steps is not available",
-            id="CRD of a later release",
+            "spec.strategy.canary.steps[0].analysis: failureCondition of metric slow: `result >` is no expression",
+            id="condition that cannot be read",
         ),
     ],
 )

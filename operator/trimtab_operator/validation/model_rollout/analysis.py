@@ -1,0 +1,33 @@
+"""Rules about the analyses of a rollout's steps."""
+
+from collections.abc import Iterator
+
+from trimtab_operator.api.v1alpha1.analysis import Metric
+from trimtab_operator.api.v1alpha1.reasons import Reason
+from trimtab_operator.expressions import problem_of
+from trimtab_operator.state import ObservedRollout, Problem
+
+
+def conditions_can_be_read(observed: ObservedRollout) -> Problem | None:
+    """A condition that nobody can read must not be found out in the middle of a rollout."""
+    found = list(_unreadable(observed))
+    if not found:
+        return None
+    message = f"{' '.join(found)} See docs/rollout.md for what a condition may have."
+    return Problem(Reason.SPEC_INVALID, message)
+
+
+def _unreadable(observed: ObservedRollout) -> Iterator[str]:
+    for index, step in enumerate(observed.rollout.spec.strategy.canary.steps):
+        for metric in step.analysis.metrics if step.analysis else ():
+            for field, text in _conditions(metric):
+                problem = problem_of(text)
+                if problem:
+                    yield f"spec.strategy.canary.steps[{index}].analysis: {field} of metric {metric.name}: {problem}."
+
+
+def _conditions(metric: Metric) -> Iterator[tuple[str, str]]:
+    if metric.success_condition:
+        yield "successCondition", metric.success_condition
+    if metric.failure_condition:
+        yield "failureCondition", metric.failure_condition
