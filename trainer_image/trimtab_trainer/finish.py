@@ -27,6 +27,7 @@ from trimtab_trainer.publishing.model_card import model_card
 from trimtab_trainer.publishing.provenance import write_provenance
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
 from trimtab_trainer.reporting import answers
+from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, analyse, draw_confusion
 from trimtab_trainer.reporting.loss_curve import draw_loss_curve
 from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
@@ -42,6 +43,17 @@ def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
     asked = answers.questions(held_out(prepared), prepared.encoder)
     return answers.answer(
         prepared.model, asked, stop_ids=sorted(prepared.encoder.stop_ids), stop=lambda: attempt.stop.requested
+    )
+
+
+def look_at_errors(attempt: Attempt, prepared: Prepared) -> ErrorAnalysis | None:
+    """The tuned model on single examples of the split that samples are taken from. The main process alone."""
+    return analyse(
+        prepared.model,
+        prepared.task,
+        held_out(prepared),
+        tokens_per_batch=prepared.micro_batch_size * attempt.config.data.max_sequence_length,
+        stop=lambda: attempt.stop.requested,
     )
 
 
@@ -63,6 +75,7 @@ def finish(
     with attempt.timed("measuring the tuned model"):
         tuned = measure_held_out(attempt, prepared)
         given = sample_answers(attempt, prepared)
+        errors = look_at_errors(attempt, prepared)
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
     attempt.metrics |= improvement(base, tuned)
@@ -76,7 +89,8 @@ def finish(
         publish_model(attempt, prepared, store, step=published_step, metrics=improvement(base, tuned))
     with attempt.timed("reporting"):
         report = make_report(attempt, prepared, run, rejected, base=base, tuned=tuned, step=published_step)
-        report = report.model_copy(update={"samples": _samples(prepared, loop.baseline_answers, given)})
+        samples = _samples(prepared, loop.baseline_answers, given)
+        report = report.model_copy(update={"samples": samples, "errors": errors})
         upload_report(attempt, store, report, loop)
     attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
 
@@ -206,6 +220,8 @@ def upload_report(attempt: Attempt, store: ObjectStore, report: Report, loop: Lo
     title = f"{report.job.namespace}/{report.job.name}: {report.method} of {Path(report.model).name}"
     best = loop.best.step if loop.best else None
     store.put(attempt.report_key("loss.png"), draw_loss_curve(loop.history, title=title, best_step=best))
+    if report.errors is not None and report.errors.confusion is not None:
+        store.put(attempt.report_key("confusion.png"), draw_confusion(report.errors.confusion, title=title))
     store.put(attempt.report_key("report.json"), json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode())
     store.put(attempt.report_key("report.md"), render_markdown(report, attempt.config).encode())
     attempt.report_uri = store.uri(attempt.report_key("report.md"))

@@ -9,6 +9,7 @@ from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.messages import DataSummary, PublishedModel, RejectedCheckpoint, Usage
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig
 from trimtab_trainer.publishing.export import loading_code
+from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
 
 LOWER_IS_BETTER = ("loss", "perplexity")
 SHOWN_CHARACTERS = 600
@@ -60,6 +61,8 @@ class Report(Document):
     tuned: dict[str, float]
     """The same metrics after."""
     samples: list[SampleAnswer]
+    errors: ErrorAnalysis | None = None
+    """Where the tuned model goes wrong on held-out data."""
     seconds: dict[str, float]
     """Where the time of this attempt went."""
     tokens_per_second: float | None
@@ -80,6 +83,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         "![Loss curve](loss.png)",
         _comparison(report),
         _samples(report.samples),
+        render_errors(report.errors),
         _data(report),
         _rendered(report.rendered_example),
         _effort(report),

@@ -38,6 +38,15 @@ def linear_measure(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Ten
     return loss, correct
 
 
+@torch.no_grad()
+def linear_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each target by itself, float32, [positions]."""
+    losses = torch.empty(len(targets), device=hidden.device)
+    for logits, chunk in _chunks(hidden, _cast(weight, hidden), targets):
+        losses[chunk] = torch.nn.functional.cross_entropy(logits, targets[chunk], reduction="none")
+    return losses
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:

@@ -18,8 +18,9 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.encoding import Encoded, TextEncoder
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.attention import attention_implementation, packed_arguments, packed_implementation
-from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_measure
+from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_losses, linear_measure
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.task import Sums, Task
 
@@ -113,6 +114,16 @@ class LanguageModeling:
             "examples": float(len(batch.counts)),
             "exact": float(exact),
         }
+
+    @torch.no_grad()
+    def examine(self, model: TrainableModel, batch: LanguageBatch) -> list[Finding]:
+        """Mean loss of each example's supervised tokens."""
+        with model.autocast():
+            if self.attention is None:
+                losses = nn.functional.cross_entropy(self._logits(model, batch), batch.targets, reduction="none")
+            else:
+                losses = linear_losses(self._states(model, batch), head_weight(model), batch.targets)
+        return [Finding(float(of_example.mean())) for of_example in losses.cpu().split(batch.counts)]
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Mean loss per token (nats), its exponential, tokens predicted first, examples predicted as a whole."""

@@ -17,6 +17,7 @@ from trimtab_trainer.data.formats import Example, Labelled
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import class_weights
+from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.padding import padded
 from trimtab_trainer.tasks.scores import ratio
@@ -81,6 +82,13 @@ class SequenceClassification:
             sums[f"predicted/{label}"] = float(is_predicted.sum())
             sums[f"true/{label}"] = float(is_true.sum())
         return sums
+
+    @torch.no_grad()
+    def examine(self, model: TrainableModel, batch: LabelledBatch) -> list[Finding]:
+        """Loss and choice for each text."""
+        logits = self.logits(model, batch)
+        losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+        return list(map(Finding, losses.tolist(), logits.argmax(-1).tolist(), batch.labels.tolist()))
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Means over the classes that occur as truth or prediction, as scikit-learn's `average="macro"` has them."""

@@ -1,0 +1,88 @@
+"""Where a model goes wrong, as the report shows it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.training import MemoryStorage, make_job, run_job
+
+from trimtab_trainer.reporting.error_analysis import (
+    Confusion,
+    ErrorAnalysis,
+    WorstExample,
+    draw_confusion,
+    render_errors,
+)
+
+LABELLED: dict[str, Any] = {
+    "model": {"uri": "s3://models/bert"},
+    "task": {"sequenceClassification": {}},
+    "data": {
+        "train": [{"uri": "s3://data/train-labelled.jsonl"}],
+        "validation": [{"uri": "s3://data/validation-labelled.jsonl"}],
+        "test": [{"uri": "s3://data/test-labelled.jsonl"}],
+    },
+    "method": {"lora": {"r": 2}},
+}
+
+
+@pytest.fixture
+def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
+    for name in ("models", "data"):
+        (tmp_path / name).symlink_to(job_files / name)
+    storage = MemoryStorage(tmp_path)
+    storage.install(monkeypatch)
+    return storage
+
+
+def test_a_classifiers_confusion_agrees_with_its_accuracy_and_loss(storage: MemoryStorage, tmp_path: Path) -> None:
+    run_job(make_job(**LABELLED), tmp_path / "run")
+    report = json.loads(storage.objects["report.json"])
+    errors, tuned = report["errors"], report["tuned"]
+    counts = errors["confusion"]["counts"]
+    total = sum(map(sum, counts))
+    assert (errors["split"], errors["examined"], total) == ("test", 6, 6)
+    assert sum(counts[label][label] for label in range(2)) / total == pytest.approx(tuned["test_accuracy"])
+    assert sum(one["loss"] for one in errors["worst"]) / 6 == pytest.approx(tuned["test_loss"], rel=1e-5)
+    wrong = [one for one in errors["worst"] if one["predicted"] != one["expected"]]
+    assert len(wrong) == total - sum(counts[label][label] for label in range(2))
+    assert errors["worst"][: len(wrong)] == wrong, "of two labels, what is wrong has the higher loss"
+    assert storage.objects["confusion.png"].startswith(b"\x89PNG")
+    assert "![Confusion matrix](confusion.png)" in storage.objects["report.md"].decode()
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_language_models_worst_examples(packing: bool, storage: MemoryStorage, tmp_path: Path) -> None:  # noqa: FBT001
+    run_job(make_job(data={"packing": packing}), tmp_path / "run")
+    report = json.loads(storage.objects["report.json"])
+    losses = [one["loss"] for one in report["errors"]["worst"]]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 5
+    assert min(losses) <= report["tuned"]["test_loss"] <= max(losses)
+    assert report["errors"]["worst"][0]["text"].startswith("Say ")
+    assert "confusion" not in report["errors"]
+    assert "Highest loss first" in storage.objects["report.md"].decode()
+
+
+def test_tables_hold_what_users_write() -> None:
+    worst = [WorstExample(text="a | b\nc", expected="", predicted="x", loss=1.5)]
+    errors = ErrorAnalysis(
+        split="test", examined=1, worst=worst, confusion=Confusion(labels=["x", "y"], counts=[[1, 0], [2, 3]])
+    )
+    text = render_errors(errors)
+    assert "| 1.5 | a \\| b c | *(nothing)* | x |" in text
+    assert "| **y** | 2 | 3 |" in text
+    assert render_errors(None) == ""
+
+
+def test_many_labels_are_a_picture_only() -> None:
+    labels = [f"label {number}" for number in range(40)]
+    confusion = Confusion(labels=labels, counts=[[int(row == column) for column in range(40)] for row in range(40)])
+    assert draw_confusion(confusion, title="many").startswith(b"\x89PNG")
+    text = render_errors(
+        ErrorAnalysis(
+            split="test", examined=40, worst=[WorstExample(text="t", expected="e", loss=1)], confusion=confusion
+        )
+    )
+    assert "label 7" not in text
