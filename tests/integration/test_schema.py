@@ -60,6 +60,10 @@ ACCEPTED = [
     job("", {"spec.task": {"sequenceClassification": {"multiLabel": True}}}, "several labels a text"),
     job("", {"spec.task": {"tokenClassification": {"labels": ["O", "B-PER", "I-PER"]}}}, "tags"),
     job("", {"spec.task": {"questionAnswering": {"stride": 64, "unanswerable": True}}}, "questions"),
+    job("", {"spec.task": {"imageClassification": {"horizontalFlip": True, "cropPadding": 4}}}, "images"),
+    job("", {"spec.task": {"objectDetection": {}}}, "boxes"),
+    job("", {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a drawing of a {}"}}}, "images and texts"),
+    job("", {"spec.task": {"speechRecognition": {}}}, "speech"),
     job("", {"spec.training.epochs": 0.5}, "half an epoch"),
     job("", {"spec.training.maxSteps": 10}, "maxSteps"),
     job(
@@ -131,6 +135,11 @@ REFUSED = [
     job('unknown field "spec.task.translation"', {"spec.task": {"translation": {}}}, "unknown task"),
     job(TASKS, {"spec.task": {"causalLanguageModeling": {}, "sequenceClassification": {}}}, "two tasks"),
     job(TASKS, {"spec.task": {}}, "no task"),
+    job(
+        "spec.task.imageTextMatching.zeroShotPrompt",
+        {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a photo"}}},
+        "a prompt without a place for the label",
+    ),
     job("exactly one of supervised must be set", {"spec.objective": {}}, "no objective"),
     job(
         "exactly one of cosine, linear, constant",
@@ -154,15 +163,7 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    *(
-        job(f"{name} {NOT_YET}", {"spec.task": {name: {"anything": 1}}}, name)
-        for name in (
-            "imageClassification",
-            "objectDetection",
-            "imageTextMatching",
-        )
-    ),
-    *(job(f"{name} {NOT_YET}", {"spec.task": {name: {}}}, name) for name in ("speechRecognition", "multiTask")),
+    *(job(f"{name} {NOT_YET}", {"spec.task": {name: {}}}, name) for name in ("multiTask",)),
     *(
         job(f"{name} {NOT_YET}", {"spec.method": {name: {"r": 8}}}, name)
         for name in ("qlora", "adapter", "prefixTuning", "reft", "partial")

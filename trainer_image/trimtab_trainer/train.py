@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from trimtab_trainer import logs
@@ -232,7 +233,9 @@ def halve_micro_batch(run: TrainingRun) -> None:
 def seed_dropout(run: TrainingRun, micro_batch: int) -> None:
     """Everything random in a forward pass follows from where it stands, not from what ran before: resumes are exact."""
     place = f"{run.config.training.seed}/{run.step}/{run.world.rank}/{micro_batch}"
-    torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "big") >> 1)
+    digest = hashlib.sha256(place.encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    np.random.seed(int.from_bytes(digest[8:12], "big"))  # noqa: NPY002 - transformers masks speech by this generator
 
 
 def examples_of(split: Split, rows: Sequence[Row]) -> list[Any]:

@@ -6,16 +6,24 @@ from typing import Any
 
 import pytest
 import transformers
+from tests.support.media_models import write_media_files
 from tests.support.training import CountedStop, Killed, MemoryStorage, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig
 
 
+@pytest.fixture(scope="session")
+def media_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_media_files(tmp_path_factory.mktemp("media"))
+
+
 @pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
+def storage(job_files: Path, media_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
     for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
+        (tmp_path / name).mkdir()
+        for source in (*(job_files / name).iterdir(), *(media_files / name).iterdir()):
+            (tmp_path / name / source.name).symlink_to(source)
     storage = MemoryStorage(tmp_path)
     storage.install(monkeypatch)
     return storage
@@ -50,6 +58,24 @@ TASKS = [
         "test_exact_match",
         id="questions",
     ),
+    pytest.param(
+        job({"imageClassification": {"horizontalFlip": True, "cropPadding": 2}}, "images", model="vit"),
+        "AutoModelForImageClassification",
+        "test_accuracy",
+        id="images",
+    ),
+    pytest.param(
+        job({"objectDetection": {}}, "scenes", model="yolos"), "AutoModelForObjectDetection", "test_map", id="boxes"
+    ),
+    pytest.param(
+        job({"imageTextMatching": {}}, "images", model="clip"), "AutoModel", "test_recall_at_1", id="images and texts"
+    ),
+    pytest.param(
+        job({"speechRecognition": {}}, "tones", model="wav2vec2"),
+        "AutoModelForCTC",
+        "test_word_error_rate",
+        id="speech",
+    ),
 ]
 
 
@@ -79,16 +105,21 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize(
-    ("task", "data"),
+    ("task", "data", "model"),
     [
-        pytest.param({"tokenClassification": {}}, "tagged", id="tags"),
-        pytest.param({"questionAnswering": {}}, "questions", id="questions"),
-        pytest.param({"sequenceClassification": {"multiLabel": True}}, "multi-labelled", id="multi-label"),
+        pytest.param({"tokenClassification": {}}, "tagged", "bert", id="tags"),
+        pytest.param({"questionAnswering": {}}, "questions", "bert", id="questions"),
+        pytest.param({"sequenceClassification": {"multiLabel": True}}, "multi-labelled", "bert", id="multi-label"),
+        pytest.param({"imageClassification": {}}, "images", "vit", id="images"),
+        pytest.param({"objectDetection": {}}, "scenes", "yolos", id="boxes"),
+        pytest.param({"imageTextMatching": {}}, "images", "clip", id="images and texts"),
+        pytest.param({"speechRecognition": {}}, "tones", "wav2vec2", id="speech"),
     ],
 )
 @pytest.mark.parametrize("method", ["lora", "headOnly"])
 def test_other_methods_train_the_new_head(
-    task: dict[str, Any], data: str, method: str, storage: MemoryStorage, tmp_path: Path
+    task: dict[str, Any], data: str, model: str, method: str, storage: MemoryStorage, tmp_path: Path
 ) -> None:
-    ended = run_job(job(task, data, method={method: {}}, training={"maxSteps": 1}), tmp_path / "run")
+    config = job(task, data, model=model, method={method: {}}, training={"maxSteps": 1})
+    ended = run_job(config, tmp_path / "run")
     assert ended.code == ExitCode.SUCCEEDED, ended.message.message

@@ -77,6 +77,31 @@ class QuestionAnswering(Document):
     """The model may say that the context has no answer (Rajpurkar et al., 2018, arXiv:1806.03822)."""
 
 
+class ImageClassification(Document):
+    """One label for an image."""
+
+    labels: Labels = Field(default_factory=list)
+    """The labels in the order of the head's outputs. Empty: the sorted labels of the training split."""
+    horizontal_flip: bool = False
+    """Mirror every second image while training, at random. Not for letters and digits."""
+    crop_padding: int = Field(default=0, ge=0, le=512)
+    """Pixels by which images are padded on every side while training, before a random part of the old size is cut out."""
+
+
+class ObjectDetection(Document):
+    """Boxes and labels in an image."""
+
+    labels: Labels = Field(default_factory=list)
+    """The categories in the order of the head's outputs. Empty: the sorted categories of the training split."""
+
+
+class ImageTextMatching(Document):
+    """Images and texts in one space (Radford et al., 2021, arXiv:2103.00020)."""
+
+    zero_shot_prompt: str = Field(default="a photo of a {}", min_length=2, max_length=256, pattern=r"\{\}")
+    """The sentence that names a class, `{}` in the place of its label: zero-shot accuracy compares images with it."""
+
+
 class Task(OneOf):
     """What the head predicts. Exactly one member."""
 
@@ -88,13 +113,13 @@ class Task(OneOf):
     """One label for each word."""
     question_answering: QuestionAnswering | None = None
     """The span of a context that answers a question."""
-    image_classification: Empty | None = unavailable()
+    image_classification: ImageClassification | None = None
     """One label for an image."""
-    object_detection: Empty | None = unavailable()
+    object_detection: ObjectDetection | None = None
     """Boxes and labels in an image."""
-    image_text_matching: Empty | None = unavailable()
+    image_text_matching: ImageTextMatching | None = None
     """Which text belongs to which image."""
-    speech_recognition: Empty | None = unavailable()
+    speech_recognition: Empty | None = None
     """The text of a recording."""
     multi_task: Empty | None = unavailable()
     """Several tasks over one shared trunk."""

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 from trimtab_trainer.contract import spec
 from trimtab_trainer.tasks.definition import TaskDefinition
+from trimtab_trainer.tasks.image_classification import PictureLabelling
+from trimtab_trainer.tasks.image_text_matching import ImageTextContrast
 from trimtab_trainer.tasks.language_modeling import CausalLanguageModeling
 from trimtab_trainer.tasks.multi_label import MultiLabelClassification
+from trimtab_trainer.tasks.object_detection import SceneDetection
 from trimtab_trainer.tasks.question_answering import ExtractiveQuestionAnswering
 from trimtab_trainer.tasks.sequence_classification import TextClassification
+from trimtab_trainer.tasks.speech_recognition import SpeechTranscription
 from trimtab_trainer.tasks.token_classification import WordTagging
 
 TASKS: Mapping[str, TaskDefinition] = {
@@ -15,6 +19,10 @@ TASKS: Mapping[str, TaskDefinition] = {
     "sequenceClassification": TextClassification(),
     "tokenClassification": WordTagging(),
     "questionAnswering": ExtractiveQuestionAnswering(),
+    "imageClassification": PictureLabelling(),
+    "objectDetection": SceneDetection(),
+    "imageTextMatching": ImageTextContrast(),
+    "speechRecognition": SpeechTranscription(),
 }
 MULTI_LABEL = MultiLabelClassification()
 
