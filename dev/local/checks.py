@@ -57,7 +57,7 @@ def manifests() -> None:
         say(f"   accepted: chart with {values.name if values else 'default values'}")
     made = _make_missing_crds(kubectl, env)
     try:
-        for example in sorted(_EXAMPLES.glob("*.yaml")):
+        for example in sorted(_EXAMPLES.rglob("*.yaml")):
             _dry_run(kubectl, example.read_text(), env=env)
             say(f"   accepted: {example.relative_to(REPOSITORY)}")
     finally:

@@ -11,6 +11,7 @@ from tests.support.kube import Manifest
 
 pytestmark = pytest.mark.e2e
 
+METHODS = sorted((Path(__file__).parents[2] / "examples" / "methods").glob("*.yaml"))
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
 
 
@@ -20,6 +21,12 @@ def signing_secret(namespace: str) -> Manifest:
     key = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     metadata = {"name": "signing", "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"signing.key": key}}
+
+
+@pytest.mark.parametrize("example", METHODS, ids=lambda path: path.stem)
+def test_example_of_a_method_is_accepted(example: Path, namespace: str) -> None:
+    """Whole runs of every method are trainer tests; here the API server reads what a user would apply."""
+    kube.kubectl("apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", str(example))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 NOT_YET = "is not available in this release"
 TASKS = "exactly one of causalLanguageModeling, sequenceClassification, tokenClassification, questionAnswering"
-METHODS = "exactly one of lora, full, headOnly must be set"
+METHODS = "exactly one of lora, full, headOnly, partial must be set"
 Changes = dict[str, Any]
 
 
@@ -64,6 +64,15 @@ ACCEPTED = [
     job("", {"spec.task": {"objectDetection": {}}}, "boxes"),
     job("", {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a drawing of a {}"}}}, "images and texts"),
     job("", {"spec.task": {"speechRecognition": {}}}, "speech"),
+    job(
+        "",
+        {"spec.method": {"lora": {"r": 6, "initialization": "orthogonal", "rankPattern": {"a": 2}}}},
+        "LoRA's options",
+    ),
+    job("", {"spec.method": {"lora": {"targetPattern": ".*q_proj"}}}, "targets by pattern"),
+    job("", {"spec.method": {"partial": {"embeddings": True}}}, "embeddings alone"),
+    job("", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise rates"),
+    job("", {"spec.training.gradualUnfreezing": {"everyEpochs": 0.5}}, "gradual unfreezing"),
     job("", {"spec.training.epochs": 0.5}, "half an epoch"),
     job("", {"spec.training.maxSteps": 10}, "maxSteps"),
     job(
@@ -126,6 +135,27 @@ ACCEPTED = [
     row("ModelRollout", "", {"spec.rollbackWindow": {"revisions": 2}}, "rollback window"),
 ]
 
+CLASSIFIER = {"spec.task": {"sequenceClassification": {}}}
+METHODS_REFUSED = [
+    job(
+        "targetPattern takes the place of targetModules",
+        {"spec.method": {"lora": {"targetPattern": ".*", "targetModules": ["a"]}}},
+        "two kinds of targets",
+    ),
+    job("needs an even r", {"spec.method": {"lora": {"r": 3, "initialization": "orthogonal"}}}, "odd orthogonal rank"),
+    job("spec.method.lora.rankPattern.a", {"spec.method": {"lora": {"rankPattern": {"a": 0}}}}, "rank 0 by pattern"),
+    job("partial must name what moves", {"spec.method": {"partial": {}}}, "partial of nothing"),
+    *(
+        job(
+            f"training.{practice} needs a method that trains layers one by one",
+            {**CLASSIFIER, "spec.method": {"headOnly": {}}, f"spec.training.{practice}": value},
+            f"headOnly with {practice}",
+        )
+        for practice, value in (("layerwiseLearningRateDecay", 0.9), ("gradualUnfreezing", {"everySteps": 1}))
+    ),
+    job("set one of everySteps and everyEpochs", {"spec.training.gradualUnfreezing": {}}, "unfreezing never"),
+]
+
 REFUSED = [
     # Unions
     job('unknown field "spec.method.loraa"', {"spec.method": {"loraa": {}}}, "unknown method"),
@@ -166,14 +196,12 @@ REFUSED = [
     *(job(f"{name} {NOT_YET}", {"spec.task": {name: {}}}, name) for name in ("multiTask",)),
     *(
         job(f"{name} {NOT_YET}", {"spec.method": {name: {"r": 8}}}, name)
-        for name in ("qlora", "adapter", "prefixTuning", "reft", "partial")
+        for name in ("qlora", "adapter", "prefixTuning", "reft")
     ),
     *(
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
-    job(f"layerwiseLearningRateDecay {NOT_YET}", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise decay"),
-    job(f"gradualUnfreezing {NOT_YET}", {"spec.training.gradualUnfreezing": {"everySteps": 10}}, "gradual unfreezing"),
     job(f"continual {NOT_YET}", {"spec.training.continual": {}}, "continual"),
     job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
     job(f"mixFraction {NOT_YET}", {"spec.data.mixFraction": 0.1}, "mixFraction"),
@@ -222,6 +250,7 @@ REFUSED = [
         "training.earlyStopping needs validation data", {"spec.training.earlyStopping": {}}, "early stopping on nothing"
     ),
     job("training.selectBestBy needs validation data", {"spec.training.selectBestBy": {}}, "best by nothing"),
+    *METHODS_REFUSED,
     job("method.headOnly needs a task with a head", {"spec.method": {"headOnly": {}}}, "headOnly of a language model"),
     row("StorageProfile", "endpoint is plain http", {"spec.endpoint": "http://store:9000"}, "plain http by accident"),
     row(
@@ -407,8 +436,18 @@ def test_defaults_are_the_models_defaults(api: Api, shared_namespace: str) -> No
     spec = api.create(
         changed(smallest("FineTuneJob", namespace=shared_namespace), {"metadata.name": "defaults"}), dry_run=True
     )["spec"]
-    assert spec["method"]["lora"] == {"r": 16, "alpha": 32, "dropout": 0, "targetModules": ["all-linear"]}
-    assert spec["training"]["schedule"] == {"cosine": {"warmupRatio": 0.03}}
+    assert spec["method"]["lora"] == {
+        "r": 16,
+        "alpha": 32,
+        "dropout": 0,
+        "targetModules": ["all-linear"],
+        "useRslora": False,
+        "useDora": False,
+        "rankPattern": {},
+        "alphaPattern": {},
+        "initialization": "default",
+    }
+    assert spec["training"]["schedule"]["cosine"]["warmupRatio"] == 0.03
     assert spec["objective"] == {"supervised": {"lossOnPrompt": False}}
     assert spec["checkpoints"] == {
         "everySteps": 50,

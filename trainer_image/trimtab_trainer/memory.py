@@ -49,8 +49,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     """Peak memory of one process with `tokens` tokens in a micro batch."""
     method = method_of(config)
     trained = method.trained_parameters(config, facts)
-    is_full = config.method.full is not None
-    weights = 4 * trained + bytes_per_value * (0 if is_full else facts.parameters)
+    weights = method.weight_bytes(config, facts, bytes_per_value)
     checkpoint = 4 * trained * 4  # weights, two moments, best weights
     buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
@@ -99,8 +98,8 @@ def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: in
     changes = []
     if size > 1:
         changes.append(f"a smaller `training.microBatchSize` than {size}")
-    if config.method.full is not None:
-        changes.append("`method.lora` instead of `full`")
+    if not method_of(config).is_adapter:
+        changes.append(f"`method.lora` instead of `{config.method.kind}`")
     smallest = estimate_memory(config, facts, tokens=config.data.max_sequence_length, bytes_per_value=bytes_per_value)
     if smallest.total - smallest.activations <= USABLE * limit:
         changes.append(f"a smaller `data.maxSequenceLength` than {config.data.max_sequence_length}")

@@ -1,6 +1,6 @@
 """AdamW in decay groups, and the optimizer's state as plain tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field, ValidationError
@@ -10,6 +10,7 @@ from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import Training
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.parameter_groups import SCALE, parameter_groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -40,14 +41,13 @@ def parse_extra_arguments(training: Training) -> ExtraArguments:
         ) from error
 
 
-def make_optimizer(trainable: Mapping[str, nn.Parameter], training: Training) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101); biases and norms do not decay. All state exists at once."""
+def make_optimizer(
+    trainable: Mapping[str, nn.Parameter], training: Training, *, undecayed: Sequence[str] = ()
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) over `parameter_groups`. All state exists at once."""
     extra = parse_extra_arguments(training)
-    decaying = [value for value in trainable.values() if value.ndim > 1]
-    others = [value for value in trainable.values() if value.ndim <= 1]
-    groups = [{"params": decaying, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        parameter_groups(trainable, training, undecayed=undecayed),
         lr=training.learning_rate,
         betas=(extra.adam_beta1, extra.adam_beta2),
         eps=extra.adam_epsilon,
@@ -71,12 +71,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, trainable: Mapping[str, 
 
 @torch.no_grad()
 def load_optimizer(
-    optimizer: torch.optim.Optimizer, trainable: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], *, step: int
+    optimizer: torch.optim.Optimizer,
+    trainable: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    *,
+    step: int,
+    starts: Mapping[str, int],
 ) -> None:
-    """Set the moments and the step counter."""
+    """Set the moments and the step counter, which counts from the step in which a parameter began to move."""
     for name, parameter in trainable.items():
         state = optimizer.state[parameter]
-        state["step"].fill_(step)
+        state["step"].fill_(max(0, step - starts.get(name, 0)))
         for moment in MOMENTS:
             state[moment].copy_(tensors[f"{moment}/{name}"])
 
@@ -84,4 +89,4 @@ def load_optimizer(
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """For the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[SCALE]

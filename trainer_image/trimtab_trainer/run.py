@@ -23,7 +23,9 @@ from trimtab_trainer.finish import finish, sample_answers
 from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.measure import measure_held_out
+from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.optimizer import make_optimizer
+from trimtab_trainer.parameter_groups import first_steps
 from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
@@ -98,10 +100,14 @@ def find_checkpoint(attempt: Attempt, store: ObjectStore, device: torch.device) 
 
 def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) -> RunState:
     """A fresh state, or exactly the one that was saved."""
-    optimizer = make_optimizer(prepared.model.trainable, attempt.config.training)
+    config, trainable = attempt.config, prepared.model.trainable
+    optimizer = make_optimizer(trainable, config.training, undecayed=method_of(config).undecayed)
     loop = LoopState(precision=str(prepared.model.precision).removeprefix("torch."))
-    state = RunState(loop, prepared.model, optimizer)
-    if attempt.config.training.exponential_moving_average is not None:
+    starts = first_steps(trainable, config.training, steps_per_epoch=prepared.plan.steps_per_epoch)
+    if max(starts.values(), default=0) >= prepared.total_steps:
+        attempt.warn("`training.gradualUnfreezing` is slower than the run: the lowest layers never begin to move.")
+    state = RunState(loop, prepared.model, optimizer, starts=starts)
+    if config.training.exponential_moving_average is not None:
         state.average = prepared.model.copy_of_trainable()
     if resumption.document:
         tensors = _shared_tensors(resumption.loaded, prepared.model.device)

@@ -86,6 +86,8 @@ class RunState:
     """Trained weights at `loop.best.step`; empty without selection."""
     average: dict[str, Tensor] = field(default_factory=dict)
     """Running average of the trained weights; empty where none is kept."""
+    starts: Mapping[str, int] = field(default_factory=dict)
+    """After how many updates each parameter begins to move; absent: at once."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint stores, by reference: the writer copies before training goes on.
@@ -104,7 +106,7 @@ class RunState:
         """Become the state that `tensors` and `to_document` described."""
         self.loop = LoopState.model_validate_json(json.dumps(document))
         self.model.load_trainable({name: tensors[f"weights/{name}"] for name in self.model.trainable})
-        load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.updates)
+        load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.updates, starts=self.starts)
         for name, tensor in self.average.items():
             tensor.copy_(tensors[f"average/{name}"])
         if self.loop.best is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -21,6 +22,7 @@ from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.optimizer import parse_extra_arguments, set_learning_rate
+from trimtab_trainer.parameter_groups import moving
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.practices.average import update_average
 from trimtab_trainer.practices.divergence import last_losses, note_step, skip_or_stop, what_is_wrong
@@ -149,6 +151,7 @@ def train_one_step(run: TrainingRun) -> None:
     started = time.perf_counter()
     loop, device = run.state.loop, run.model.device
     batch = run.plan.global_batch(run.step)
+    parameters = moving(run.model.trainable, run.state.starts, update=loop.updates)
     targets = sum(run.task.targets(example) for example in examples_of(run.train, batch))
     loss_sum = torch.zeros((), device=device)
     mine = share_of_rank(batch, rank=run.world.rank, world_size=run.world.world_size)
@@ -167,7 +170,7 @@ def train_one_step(run: TrainingRun) -> None:
         halve_micro_batch(run)
         return
     rate = learning_rate(run.step, total_steps=run.total_steps, training=run.config.training)
-    norm = update_weights(run, rate, loss=total_loss / targets)
+    norm = update_weights(run, parameters, rate, loss=total_loss / targets)
     loop.step += 1
     if norm is not None:  # what diverged enters no mean
         loop.window_loss += total_loss
@@ -193,7 +196,7 @@ def backward(run: TrainingRun, rows: Sequence[Row], *, number: int, targets: flo
     return value.detach()
 
 
-def update_weights(run: TrainingRun, rate: float, *, loss: float) -> float | None:
+def update_weights(run: TrainingRun, parameters: Sequence[nn.Parameter], rate: float, *, loss: float) -> float | None:
     """Sum, check and clip the gradients, and move the weights.
 
     Returns:
@@ -203,7 +206,6 @@ def update_weights(run: TrainingRun, rate: float, *, loss: float) -> float | Non
         TrainerError: LossDiverged where that ends the run; the weights are still those before the step.
     """
     training, loop, optimizer = run.config.training, run.state.loop, run.state.optimizer
-    parameters = list(run.model.trainable.values())
     sum_gradients(parameters)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm))
     if what := what_is_wrong(loop, training.divergence, loss=loss, norm=norm):

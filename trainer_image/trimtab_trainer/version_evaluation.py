@@ -11,14 +11,13 @@ from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.gates import Evaluation, Source
 from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
+from trimtab_trainer.contract.methods import HeadOnly, Method
 from trimtab_trainer.contract.run_config import JobIdentity, RunConfig, VersionEvaluationConfig, VersionJobConfig
 from trimtab_trainer.contract.spec import (
     Checkpoints,
     Data,
     DataSource,
     Distribution,
-    HeadOnly,
-    Method,
     Output,
     Training,
 )

@@ -44,7 +44,7 @@ def test_a_restored_optimizer_takes_the_same_step() -> None:
             if interrupted and step == 2:
                 state = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer, trainable).items()}
                 optimizer = make_optimizer(trainable, training())
-                load_optimizer(optimizer, trainable, state, step=2)
+                load_optimizer(optimizer, trainable, state, step=2, starts={})
             for parameter in trainable.values():
                 parameter.grad = torch.sin(parameter.detach() + step)
             optimizer.step()

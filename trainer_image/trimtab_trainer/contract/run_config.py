@@ -7,6 +7,7 @@ from pydantic import Field
 from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.gates import Evaluation
+from trimtab_trainer.contract.methods import Method
 
 RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
 VERSION_JOB_SCHEMA: Final = "trimtab.dev/version-job/v1"
@@ -80,7 +81,7 @@ class RunConfig(Document):
     model_version: ResolvedModelVersion | None = None
     task: spec.Task
     objective: spec.Objective
-    method: spec.Method
+    method: Method
     data: spec.Data
     training: spec.Training
     distribution: spec.Distribution

@@ -1,4 +1,4 @@
-"""The words of a fine-tuning run that user, operator and trainer share: model, task, objective, method, data, training."""
+"""The words of a fine-tuning run that user, operator and trainer share: model, task, objective, data, training."""
 
 from typing import Annotated, Any, Literal
 
@@ -149,50 +149,6 @@ class Objective(OneOf):
     """Test-time adaptive optimisation: train on the best-scored samples of the model itself."""
 
 
-class Lora(Document):
-    """Low-rank adapters (Hu et al., 2021, arXiv:2106.09685)."""
-
-    r: int = Field(default=16, ge=1, le=1024)
-    """LoRA rank."""
-    alpha: float = Field(default=32, gt=0, le=4096)
-    """Scale: updates are multiplied by `alpha / r`."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
-    target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
-        default_factory=lambda: ["all-linear"], min_length=1, max_length=64
-    )
-    """Module names that get an adapter, as in peft; `all-linear` for every linear layer but the head."""
-
-
-class Full(Document):
-    """Every weight moves."""
-
-
-class HeadOnly(Document):
-    """Only the task's head moves; the trunk stays bit-identical."""
-
-
-class Method(OneOf):
-    """Which parameters move. Exactly one member."""
-
-    lora: Lora | None = None
-    """Low-rank adapters on frozen weights."""
-    full: Full | None = None
-    """Every weight."""
-    head_only: HeadOnly | None = None
-    """The task's head alone."""
-    qlora: Empty | None = unavailable()
-    """LoRA on a 4-bit base model."""
-    adapter: Empty | None = unavailable()
-    """Bottleneck adapters."""
-    prefix_tuning: Empty | None = unavailable()
-    """Trained key and value prefixes."""
-    reft: Empty | None = unavailable()
-    """Low-rank interventions on hidden representations."""
-    partial: Empty | None = unavailable()
-    """The last layers or chosen patterns."""
-
-
 DataFormat = Literal[
     "messages",
     "promptCompletion",
@@ -275,6 +231,27 @@ class SelectBestBy(Document):
     """Whether smaller or larger is better."""
 
 
+class GradualUnfreezing(Document):
+    """Layers begin to move one stage after the other, from the top (ULMFiT; Howard and Ruder, 2018, arXiv:1801.06146).
+
+    In stage k (0, 1, ...) the head and the last `(k + 1) * layersPerStage` layers move; the embeddings come after all layers.
+    """
+
+    model_config = rules(
+        (
+            "has(self.everySteps) != has(self.everyEpochs)",
+            "set one of everySteps and everyEpochs",
+        ),
+    )
+
+    every_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of one stage."""
+    every_epochs: float | None = Field(default=None, gt=0, le=1000)
+    """Passes over the training split of one stage, rounded to whole steps."""
+    layers_per_stage: int = Field(default=1, ge=1, le=1000)
+    """Layers that join at each stage."""
+
+
 class Training(Document):
     """How to train."""
 
@@ -320,9 +297,9 @@ class Training(Document):
     """Draw the examples of a classifier with replacement, each class equally often."""
     curriculum: Curriculum | None = None
     """Short examples first; needs `data.packing: false` where the task packs."""
-    layerwise_learning_rate_decay: float | None = unavailable(gt=0, le=1)
-    """Discriminative learning rates: factor per layer from the top."""
-    gradual_unfreezing: dict[str, Any] | None = unavailable()
+    layerwise_learning_rate_decay: float | None = Field(default=None, gt=0, le=1)
+    """Discriminative learning rates (ULMFiT, arXiv:1801.06146; ELECTRA, arXiv:2003.10555): layer l of L learns with `learningRate * decay^(L - l)`, the embeddings with `decay^L`, the head without decay."""
+    gradual_unfreezing: GradualUnfreezing | None = None
     """Unfreeze layers from the top while training goes on."""
     early_stopping: EarlyStopping | None = None
     """Stop when a metric no longer improves; needs a validation split."""

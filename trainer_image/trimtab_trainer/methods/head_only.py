@@ -22,6 +22,11 @@ class HeadOnly(Method):
         del config, facts
         return 1
 
+    def weight_bytes(self, config: RunConfig, facts: ModelFacts, bytes_per_value: int) -> int:
+        """A head that shared its weights with the embeddings gets its own."""
+        del bytes_per_value
+        return 4 * (facts.parameters + self.trained_parameters(config, facts))
+
     def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:
         """An earlier version's adapter becomes part of the weights first."""
         del config

@@ -18,6 +18,8 @@ class Method(ABC):
     """Published as a peft adapter that needs the base model; otherwise as a whole model."""
     tags: Sequence[str] = ()
     """Of the model card."""
+    undecayed: Sequence[str] = ()
+    """Ends of the names of trained matrices that weight decay would harm."""
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """Whether the method can be applied to such a model, from its sizes and names alone.
@@ -40,6 +42,12 @@ class Method(ABC):
         """Of how many layers the backward pass needs the activations."""
         del config
         return facts.layers
+
+    def weight_bytes(self, config: RunConfig, facts: ModelFacts, bytes_per_value: int) -> int:
+        """Memory of all weights: an adapter's and those that are published are float32, those under an adapter as computed."""
+        if self.is_adapter:
+            return 4 * self.trained_parameters(config, facts) + bytes_per_value * facts.parameters
+        return 4 * facts.parameters
 
     @abstractmethod
     def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:

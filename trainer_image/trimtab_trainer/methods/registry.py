@@ -7,11 +7,13 @@ from trimtab_trainer.methods.full import FullFineTuning
 from trimtab_trainer.methods.head_only import HeadOnly
 from trimtab_trainer.methods.lora import LowRankAdapters
 from trimtab_trainer.methods.method import Method
+from trimtab_trainer.methods.partial import PartialFineTuning
 
 METHODS: Mapping[str, Method] = {
     "lora": LowRankAdapters(),
     "full": FullFineTuning(),
     "headOnly": HeadOnly(),
+    "partial": PartialFineTuning(),
 }
 
 

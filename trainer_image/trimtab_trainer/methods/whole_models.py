@@ -7,10 +7,24 @@ from typing import Any
 from peft import PeftModel
 from torch import nn
 
+from trimtab_trainer.methods.method import invalid
+
 
 def with_adapter_folded_in(model: Any, adapter: Path | None) -> Any:
-    """The model, with an earlier version's adapter as part of its weights."""
-    return model if adapter is None else PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    """The model, with an earlier version's adapter as part of its weights.
+
+    Raises:
+        TrainerError: ConfigInvalid where such an adapter cannot be part of weights.
+    """
+    if adapter is None:
+        return model
+    loaded = PeftModel.from_pretrained(model, adapter)
+    settings = loaded.peft_config["default"]
+    if settings.is_prompt_learning:
+        raise invalid(
+            f"A {settings.peft_type.value} adapter cannot be folded into the weights; go on with its own method."
+        )
+    return loaded.merge_and_unload()
 
 
 def head_parameters(model: Any, new_parameters: Sequence[str]) -> list[nn.Parameter]:

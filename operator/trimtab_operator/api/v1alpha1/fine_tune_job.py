@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
 from trimtab_operator.api.v1alpha1.gates import GateResult
+from trimtab_operator.api.v1alpha1.method_rules import METHOD_RULES
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
 from trimtab_trainer.contract import spec
@@ -18,6 +19,7 @@ from trimtab_trainer.contract.messages import (
     PublishedModel,
     RejectedCheckpoint,
 )
+from trimtab_trainer.contract.methods import Method
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 
@@ -45,11 +47,7 @@ _JOB_RULES: list[JsonValue] = [
         "rule": "!has(self.training.selectBestBy) || size(self.data.validation) > 0 || has(self.data.validationFraction)",
         "message": "training.selectBestBy needs validation data: set data.validation or data.validationFraction",
     },
-    {
-        "rule": "!has(self.method.headOnly) || !has(self.task.causalLanguageModeling)",
-        "message": "method.headOnly needs a task with a head of its own, for example sequenceClassification: the head of a "
-        "language model is shared with its embeddings",
-    },
+    *METHOD_RULES,
 ]
 _CHECKPOINTS_FROZEN: dict[str, JsonValue] = dict.fromkeys(
     ("everySteps", "everySeconds", "resume"), "spec.checkpoints is immutable but for keepLast and keepBest"
@@ -113,7 +111,7 @@ class FineTuneJobSpec(Document):
     """What the head predicts. Exactly one member."""
     objective: spec.Objective = Field(default_factory=lambda: spec.Objective(supervised=spec.Supervised()))
     """What the loss asks. Exactly one member."""
-    method: spec.Method
+    method: Method
     """Which parameters move. Exactly one member."""
     data: spec.Data
     """What to train, validate and test on."""

@@ -7,7 +7,8 @@ from pydantic.alias_generators import to_camel
 
 from trimtab_operator.api.common import ApiObject, Column, LabelValue, ObjectName, Quantity, Resource, StatusModel
 from trimtab_trainer.contract.base import Document, rules
-from trimtab_trainer.contract.spec import Method, Task
+from trimtab_trainer.contract.methods import Method
+from trimtab_trainer.contract.spec import Task
 
 
 class ResourceRequirements(Document):

@@ -1,0 +1,24 @@
+"""What a method does not go together with, as CEL over a FineTuneJob's spec. docs/methods.md has the table."""
+
+from pydantic import JsonValue
+
+
+def _rule(rule: str, message: str) -> JsonValue:
+    return {"rule": rule, "message": message}
+
+
+METHOD_RULES: list[JsonValue] = [
+    _rule(
+        "!has(self.method.headOnly) || !has(self.task.causalLanguageModeling)",
+        "method.headOnly needs a task with a head of its own, for example sequenceClassification: the head of a "
+        "language model is shared with its embeddings",
+    ),
+    *(
+        _rule(
+            f"!has(self.training.{practice}) || !has(self.method.{method})",
+            f"training.{practice} needs a method that trains layers one by one: method.{method} has none",
+        )
+        for practice in ("layerwiseLearningRateDecay", "gradualUnfreezing")
+        for method in ("headOnly", "prefixTuning")
+    ),
+]
