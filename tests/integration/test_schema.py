@@ -87,6 +87,8 @@ ACCEPTED = [
     job("", {"spec.training.dropout": 0.1, "spec.training.labelSmoothing": 0.1}, "dropout and smoothing"),
     job("", {"spec.training.adversarial": {"freeLb": {"steps": 2}}}, "adversarial training"),
     job("", {"spec.training.schedule": {"cosineWithRestarts": {"cycles": 4}}}, "restarts"),
+    job("", {"spec.training.continual": {"l2sp": {}}}, "L2-SP"),
+    job("", {"spec.data.mixFraction": 0.2, "spec.data.general": [{"uri": "s3://data/general.jsonl"}]}, "replay"),
     job("", {"spec.training.classWeights": {"byLabel": {"yes": 2.5}}}, "class weights"),
     job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
     job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
@@ -178,6 +180,8 @@ REFUSED = [
     ),
     job("exactly one of cosine, linear, constant", {"spec.training.schedule": {}}, "no schedule"),
     job("exactly one of fgm, pgd, freeLb", {"spec.training.adversarial": {"fgm": {}, "pgd": {}}}, "two attacks"),
+    job("exactly one of ewc, l2sp", {"spec.training.continual": {}}, "no springs"),
+    job("mixFraction needs general", {"spec.data.mixFraction": 0.2}, "replay of nothing"),
     job("exactly one of balanced, byLabel", {"spec.training.classWeights": {}}, "no class weights"),
     row("ModelRollout", "exactly one of builtin must be set", {"spec.serving": {}}, "no serving"),
     row(
@@ -202,9 +206,7 @@ REFUSED = [
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
-    job(f"continual {NOT_YET}", {"spec.training.continual": {}}, "continual"),
     job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
-    job(f"mixFraction {NOT_YET}", {"spec.data.mixFraction": 0.1}, "mixFraction"),
     job(
         "a gate on general data needs data.general",
         {"spec.evaluation.gates": [GATE | {"source": "general"}]},

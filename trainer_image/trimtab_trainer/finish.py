@@ -19,6 +19,7 @@ from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.measure import gate_measurements, measure_held_out
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.practices.forgetting import continual_metrics
 from trimtab_trainer.preflight import signing_key
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.publishing.export import export_format, export_model
@@ -78,6 +79,7 @@ def finish(
         errors = look_at_errors(attempt, prepared)
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
+    tuned |= continual_metrics(base, tuned)
     attempt.metrics |= improvement(base, tuned)
     if attempt.config.evaluation is not None:
         attempt.champion = loop.champion

@@ -50,7 +50,12 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     method = method_of(config)
     trained = method.trained_parameters(config, facts)
     weights = method.weight_bytes(config, facts, bytes_per_value)
-    checkpoint = 4 * trained * 4  # weights, two moments, best weights
+    training = config.training
+    average = training.exponential_moving_average is not None
+    anchor = training.continual is not None
+    fisher = training.continual is not None and training.continual.ewc is not None
+    # Weights, two moments, best weights; where they are kept, their average and the Fisher information.
+    checkpoint = 4 * trained * (4 + average + fisher)
     buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
@@ -59,7 +64,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
         parameters=facts.parameters,
         trained_parameters=trained,
         weights=weights,
-        training_state=4 * trained * 4 + buffers * checkpoint,
+        training_state=4 * trained * (4 + 2 * average + anchor + fisher) + buffers * checkpoint,
         activations=bytes_per_value * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
     )
 

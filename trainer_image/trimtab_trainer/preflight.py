@@ -109,6 +109,12 @@ def check_practices(config: RunConfig) -> None:
             "`training.curriculum` orders examples by length, and packed rows are all about equally long. "
             "Set `data.packing: false`, or leave the curriculum out."
         )
+    for field, needs in (
+        ("training.continual.ewc", training.continual is not None and training.continual.ewc is not None),
+        ("data.mixFraction", config.data.mix_fraction is not None),
+    ):
+        if needs and not config.data.general:
+            raise _invalid(f"`{field}` needs `data.general`: examples of what must not be forgotten.")
     for field, chosen in (
         ("adversarial", training.adversarial),
         ("embeddingNoiseAlpha", training.embedding_noise_alpha),

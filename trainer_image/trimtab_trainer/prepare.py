@@ -1,6 +1,6 @@
 """From a RunConfig to everything the loop needs: data, model, task and plan, each checked as early as it can be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
-from trimtab_trainer.data.batches import BatchPlan, pack, total_steps
+from trimtab_trainer.data.batches import BatchPlan, Row, pack, total_steps
+from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.errors import TrainerError
@@ -24,9 +25,11 @@ from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.practices.adversarial import Attack
+from trimtab_trainer.practices.anchor import Anchor, make_anchor
 from trimtab_trainer.practices.classes import balanced_probabilities
 from trimtab_trainer.practices.dropout import override_dropout
 from trimtab_trainer.practices.embeddings import attach_embeddings
+from trimtab_trainer.practices.replay import replays_per_epoch, training_split
 from trimtab_trainer.quota import memory_limit
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
@@ -48,9 +51,15 @@ class Prepared:
     encoder: Encoder
     plan: BatchPlan
     attack: Attack | None
+    anchor: Anchor | None
     total_steps: int
     micro_batch_size: int
     memory: MemoryEstimate
+
+    @property
+    def earlier_examples(self) -> Sequence[ModelInput]:
+        """What must not be forgotten; where general data is mixed into training, the part that is not measured."""
+        return (self.splits["replay"] if "replay" in self.splits else self.splits["general"]).encoded
 
 
 def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, precision: str) -> Prepared:
@@ -99,10 +108,12 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     if warning:
         attempt.warn(warning)
     attack = make_attack(config, model)
-    plan = make_plan(config, splits["train"])
+    continual = config.training.continual
+    anchor = None if continual is None else make_anchor(continual, model, new)
+    plan = make_plan(config, splits)
     steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
     return Prepared(
-        splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, attack, steps, size, memory
+        splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, attack, anchor, steps, size, memory
     )
 
 
@@ -115,27 +126,36 @@ def make_attack(config: RunConfig, model: TrainableModel) -> Attack | None:
     return None if training.adversarial is None else Attack(training.adversarial, embeddings)
 
 
-def make_plan(config: RunConfig, train: Split) -> BatchPlan:
-    """The rows of the training split and their order. Where rows are not packed, like lengths are batched together."""
-    lengths = [example.length for example in train.encoded]
+def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
+    """The rows of what is trained on and their order. Where rows are not packed, like lengths are batched together."""
+    own, whole = splits["train"].encoded, training_split(splits).encoded
+    lengths = [example.length for example in whole]
     is_packed = config.data.packing and definition_of(config).packs
-    capacity = config.data.max_sequence_length
-    rows = (
-        pack(lengths, capacity=capacity, seed=config.training.seed)
-        if is_packed
-        else [(i,) for i in range(len(lengths))]
-    )
-    labels = [getattr(example, "label", -1) for example in train.encoded]  # tasks without classes have none
+    rows = _rows(config, lengths[: len(own)], first=0, is_packed=is_packed)
+    replay = _rows(config, lengths[len(own) :], first=len(own), is_packed=is_packed)
     curriculum = config.training.curriculum
+    is_balanced = config.training.balanced_sampling
     return BatchPlan(
-        rows=rows,
-        lengths=[sum(lengths[index] for index in row) for row in rows],
+        rows=[*rows, *replay],
+        lengths=[sum(lengths[index] for index in row) for row in (*rows, *replay)],
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
         group_by_length=not is_packed,
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
-        probabilities=balanced_probabilities(labels).tolist() if config.training.balanced_sampling else None,
+        probabilities=balanced_probabilities([getattr(example, "label", -1) for example in own]).tolist()
+        if is_balanced
+        else None,
+        replay_rows=len(replay),
+        replays_per_epoch=replays_per_epoch(len(rows), config.data.mix_fraction),
     )
+
+
+def _rows(config: RunConfig, lengths: Sequence[int], *, first: int, is_packed: bool) -> list[Row]:
+    """Rows of examples with these lengths, the first of which has the number `first`."""
+    if not is_packed:
+        return [(first + number,) for number in range(len(lengths))]
+    packed = pack(lengths, capacity=config.data.max_sequence_length, seed=config.training.seed)
+    return [tuple(first + number for number in row) for row in packed]
 
 
 def encode_splits(attempt: Attempt, raw: RawData, encoder: Encoder) -> dict[str, Split]:

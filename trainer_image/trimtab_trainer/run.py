@@ -26,6 +26,8 @@ from trimtab_trainer.measure import measure_held_out
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.optimizer import make_optimizer
 from trimtab_trainer.parameter_groups import first_steps
+from trimtab_trainer.practices.anchor import estimate_fisher
+from trimtab_trainer.practices.replay import training_split
 from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
@@ -106,7 +108,7 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     starts = first_steps(trainable, config.training, steps_per_epoch=prepared.plan.steps_per_epoch)
     if max(starts.values(), default=0) >= prepared.total_steps:
         attempt.warn("`training.gradualUnfreezing` is slower than the run: the lowest layers never begin to move.")
-    state = RunState(loop, prepared.model, optimizer, starts=starts)
+    state = RunState(loop, prepared.model, optimizer, anchor=prepared.anchor, starts=starts)
     if config.training.exponential_moving_average is not None:
         state.average = prepared.model.copy_of_trainable()
     if resumption.document:
@@ -182,6 +184,16 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
         with attempt.timed("measuring the base model"):
             loop.baseline = measure_held_out(attempt, prepared)
             loop.baseline_answers = sample_answers(attempt, prepared) if attempt.world.is_main else []
+    anchor = run.state.anchor
+    if anchor is not None and anchor.lacks_fisher:
+        with attempt.timed("estimating the Fisher information"):
+            anchor.fisher = estimate_fisher(
+                prepared.model,
+                prepared.task,
+                prepared.earlier_examples[: anchor.examples],
+                world=attempt.world,
+                stop=lambda: attempt.stop.requested,
+            )
     attempt.enter("Training")
     report_progress(attempt, run)
     with attempt.timed("training"), attempt.stop.finish_first():
@@ -203,7 +215,7 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
         config=attempt.config,
         model=prepared.model,
         task=prepared.task,
-        train=prepared.splits["train"],
+        train=training_split(prepared.splits),
         validation=validation if validation.encoded else None,
         plan=prepared.plan,
         micro_batch_size=state.loop.micro_batch_size or prepared.micro_batch_size,

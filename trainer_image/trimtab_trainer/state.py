@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.optimizer import load_optimizer, optimizer_tensors
+from trimtab_trainer.practices.anchor import Anchor
 
 
 class Best(BaseModel):
@@ -40,6 +41,8 @@ class LoopState(BaseModel):
     skipped_steps: int = 0
     """Steps that the watch over divergence left out; they count as steps, but moved nothing."""
     skipped_in_a_row: int = 0
+    anchor_penalty: float = 0.0
+    """What EWC or L2-SP added to the loss of the newest step."""
     recent_losses: list[float] = Field(default_factory=list)
     """Mean losses of the newest steps, where spikes are watched for."""
     history: list[dict[str, float]] = Field(default_factory=list)
@@ -86,6 +89,8 @@ class RunState:
     """Trained weights at `loop.best.step`; empty without selection."""
     average: dict[str, Tensor] = field(default_factory=dict)
     """Running average of the trained weights; empty where none is kept."""
+    anchor: Anchor | None = None
+    """Springs of continual learning."""
     starts: Mapping[str, int] = field(default_factory=dict)
     """After how many updates each parameter begins to move; absent: at once."""
 
@@ -100,7 +105,8 @@ class RunState:
         is_current = self.loop.best is not None and self.loop.best.step == self.loop.step
         best = {} if is_current else {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
         average = {f"average/{name}": tensor for name, tensor in self.average.items()}
-        return {**weights, **moments, **best, **average}
+        fisher = {f"fisher/{name}": tensor for name, tensor in self.anchor.fisher.items()} if self.anchor else {}
+        return {**weights, **moments, **best, **average, **fisher}
 
     def restore(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Become the state that `tensors` and `to_document` described."""
@@ -109,6 +115,9 @@ class RunState:
         load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.updates, starts=self.starts)
         for name, tensor in self.average.items():
             tensor.copy_(tensors[f"average/{name}"])
+        if self.anchor is not None and self.anchor.settings.ewc is not None:
+            device = self.model.device
+            self.anchor.fisher = {name: tensors[f"fisher/{name}"].to(device) for name in self.model.trainable}
         if self.loop.best is not None:
             if self.loop.best.step == self.loop.step:
                 with self.averaged():

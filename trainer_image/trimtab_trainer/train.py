@@ -207,6 +207,8 @@ def update_weights(run: TrainingRun, parameters: Sequence[nn.Parameter], rate: f
     """
     training, loop, optimizer = run.config.training, run.state.loop, run.state.optimizer
     sum_gradients(parameters)
+    if run.state.anchor is not None:
+        loop.anchor_penalty = run.state.anchor.pull(run.model.trainable)
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm))
     if what := what_is_wrong(loop, training.divergence, loss=loss, norm=norm):
         skip_or_stop(loop, training.divergence, what=what, rate=rate)
@@ -272,6 +274,8 @@ def log_step(run: TrainingRun, *, rate: float, norm: float | None) -> None:
         values["loss"] = loop.window_loss / loop.window_targets
     if norm is not None:
         values["gradient_norm"] = norm
+    if run.state.anchor is not None:
+        values["anchor_penalty"] = loop.anchor_penalty
     if loop.skipped_steps:
         values["skipped_steps"] = loop.skipped_steps
     values |= {

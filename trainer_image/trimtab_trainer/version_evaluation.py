@@ -127,7 +127,7 @@ def read_splits(run: RunConfig, store: ObjectStore, scratch: Path) -> dict[str, 
     return {
         name: Split(name, [], examples, encode_split(name, [], lambda _: []).summary)
         for name, examples in raw.examples.items()
-        if name != "train"
+        if name not in {"train", "replay"}
     }
 
 

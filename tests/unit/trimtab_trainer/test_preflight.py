@@ -71,6 +71,12 @@ from trimtab_trainer.preflight import check_config
         ),
         pytest.param({"training": {"curriculum": {}}}, "Set `data.packing: false`", id="a curriculum of packed rows"),
         pytest.param(
+            {"training": {"continual": {"ewc": {}}}},
+            "`training.continual.ewc` needs `data.general`",
+            id="EWC of nothing",
+        ),
+        pytest.param({"data": {"mixFraction": 0.1}}, "`data.mixFraction` needs `data.general`", id="replay of nothing"),
+        pytest.param(
             {"method": {"headOnly": {}}, "training": {"adversarial": {"fgm": {}}}},
             "`training.adversarial` changes what the trunk computes",
             id="an attack on a trunk that does not learn",

@@ -81,6 +81,13 @@ JOBS = [
         },
         id="lora, padded: curriculum, FGM",
     ),
+    pytest.param(
+        {
+            "data": {"general": [{"uri": "s3://data/validation.jsonl"}]},
+            "training": {"continual": {"ewc": {"strength": 100, "examples": 4}}},
+        },
+        id="lora: EWC",
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from trimtab_trainer.contract.base import Document, Empty, OneOf, only, rules, u
 from trimtab_trainer.contract.practices import (
     Adversarial,
     ClassWeights,
+    Continual,
     Curriculum,
     Decay,
     Divergence,
@@ -191,6 +192,7 @@ class Data(Document):
             "!(size(self.validation) > 0 && has(self.validationFraction))",
             "validation and validationFraction are exclusive: name a validation split or hold out a share of train",
         ),
+        ("!has(self.mixFraction) || size(self.general) > 0", "mixFraction needs general: data to mix in"),
     )
 
     train: list[DataSource] = Field(min_length=1, max_length=32)
@@ -203,8 +205,8 @@ class Data(Document):
     """The test split: measured once, before and after training."""
     general: list[DataSource] = Field(default_factory=list, max_length=32)
     """Broad data, to see what the model forgets: measured once, before and after training, and by gates with `source: general`."""
-    mix_fraction: float | None = unavailable(gt=0, lt=1)
-    """Share of general data mixed into training."""
+    mix_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of general data in what is trained on: replay, against forgetting. An epoch still has all of the training split. Absent: none."""
     max_sequence_length: int = Field(default=512, ge=8, le=131072)
     """Token limit of one example; longer ones are cut, counted and reported."""
     packing: bool = True
@@ -307,8 +309,8 @@ class Training(Document):
     """Publish the checkpoint with the best metric. Absent: `eval_loss` where there is validation data, else the last step."""
     adversarial: Adversarial | None = None
     """Adversarial steps on the embeddings."""
-    continual: dict[str, Any] | None = unavailable()
-    """Replay or elastic weight consolidation."""
+    continual: Continual | None = None
+    """Hold the weights near where they started, to forget less."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward and backward pass. `auto`: bfloat16 where the hardware has it, else float32."""
     seed: int = Field(default=42, ge=0, le=4294967295)

@@ -56,13 +56,17 @@ class BatchPlan:
     short_first_epochs: int = 0
     """In so many first epochs rows come from short to long."""
     probabilities: Sequence[float] | None = None
-    """How likely each row is drawn, with replacement; None: an epoch has each row once."""
+    """How likely each row is drawn, with replacement; None: an epoch has each row once. Not of replayed rows."""
+    replay_rows: int = 0
+    """The last so many of `rows` are general data."""
+    replays_per_epoch: int = 0
+    """How many of those each epoch draws; the others are in it as always."""
     _cache: tuple[int, list[int]] = field(default=(-1, []), init=False)
 
     @property
     def steps_per_epoch(self) -> int:
         """The last batch of an epoch may be smaller."""
-        return -(-len(self.rows) // self.global_batch_size)
+        return -(-(len(self.rows) - self.replay_rows + self.replays_per_epoch) // self.global_batch_size)
 
     def global_batch(self, step: int) -> list[Row]:
         """The rows of step `step` (the first is 0), longest first so that each micro batch holds like lengths."""
@@ -78,9 +82,14 @@ class BatchPlan:
 
     def _make_order(self, epoch: int) -> list[int]:
         generator = np.random.default_rng([self.seed, 1, epoch])
-        order = generator.permutation(len(self.rows))
+        own = len(self.rows) - self.replay_rows
+        order = generator.permutation(own)
         if self.probabilities is not None:
-            order = generator.choice(len(self.rows), size=len(self.rows), p=self.probabilities)
+            order = generator.choice(own, size=own, p=self.probabilities)
+        if self.replay_rows:
+            rounds = -(-self.replays_per_epoch // self.replay_rows)
+            replayed = np.concatenate([generator.permutation(self.replay_rows) for _ in range(rounds)])
+            order = generator.permutation(np.concatenate([order, own + replayed[: self.replays_per_epoch]]))
         if epoch < self.short_first_epochs:
             return [int(row) for row in order[np.argsort(np.asarray(self.lengths)[order], kind="stable")]]
         if not self.group_by_length:

@@ -16,6 +16,8 @@ from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.errors import TrainerError
 
 SPLITS = ("train", "validation", "test", "general")
+MEASURED_GENERAL_SHARE = 0.25
+"""Of general data, where the rest is mixed into training."""
 
 
 class FetchedFiles(Protocol):
@@ -76,6 +78,8 @@ def read_data(
             datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
     if config.data.validation_fraction is not None:
         examples["train"], examples["validation"] = hold_out(examples["train"], config.data.validation_fraction)
+    if config.data.mix_fraction is not None:
+        examples["replay"], examples["general"] = set_aside(examples["general"])
     return RawData(examples, datasets, leakage(examples))
 
 
@@ -114,6 +118,21 @@ def hold_out(examples: Sequence[Example], fraction: float) -> tuple[list[Example
             f"{len(validation)} for validation; both must have one. Choose another fraction or give `data.validation`.",
         )
     return train, validation
+
+
+def set_aside(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """General data for replay, and the quarter that is only measured, by a hash: a check for forgetting needs unseen examples.
+
+    Raises:
+        TrainerError: DatasetInvalid where there are too few.
+    """
+    try:
+        return hold_out(examples, MEASURED_GENERAL_SHARE)
+    except TrainerError as error:
+        raise TrainerError(
+            TrainerReason.DATASET_INVALID,
+            f"`data.mixFraction` needs more than {len(examples)} general examples: a quarter is only measured, the rest is mixed in.",
+        ) from error
 
 
 def leakage(examples: Mapping[str, Sequence[Example]]) -> list[str]:

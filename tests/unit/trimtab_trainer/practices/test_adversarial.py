@@ -1,27 +1,22 @@
 """Noise and attacks on the embeddings: sizes by formula, gradients by hand, robustness measured."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.support.small_classifier import fit, measured, small_classifier, texts
 from tests.support.training import byte_tokenizer, write_tiny_llama
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification
+from transformers import AutoModelForCausalLM
 
-from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.practices import Adversarial
 from trimtab_trainer.data.encoding import Encoded
-from trimtab_trainer.data.splits import Split
-from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.practices.embeddings import attach_embeddings, example_numbers
 from trimtab_trainer.tasks.language_modeling import LanguageModeling
-from trimtab_trainer.tasks.sequence_classification import SequenceClassification
-from trimtab_trainer.world import World
 
 CPU = torch.device("cpu")
 FGM = {"fgm": {"epsilon": 2.0}}
@@ -155,58 +150,14 @@ def test_several_steps_stay_in_the_ball_and_find_higher_losses(
     assert len(losses) == (steps + 1 if "pgd" in settings else steps)
 
 
-def redundant_texts(count: int, *, seed: int) -> list[Encoded]:
-    """Five of twelve words tell the label, so that an attack on some of them can be withstood."""
-    random = np.random.default_rng(seed)
-    found = []
-    for number in range(count):
-        label = number % 2
-        words = random.integers(20, 60, 12)
-        words[random.permutation(12)[:5]] = random.integers(0, 5, 5) + 10 * label
-        found.append(Encoded(words.astype(np.int32), np.zeros(12, np.bool_), label))
-    return found
-
-
 def accuracies(settings: dict[str, Any] | None) -> tuple[float, float]:
-    """Held-out accuracy of a small BERT after 100 steps: clean, and under FGM."""
-    torch.manual_seed(3)
-    module = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=64,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=4,
-            max_position_embeddings=16,
-            pad_token_id=63,
-        )
-    )
-    torch.nn.init.normal_(module.bert.embeddings.word_embeddings.weight, std=0.3)
-    model, task = trainable(module.train()), SequenceClassification(CPU, 63)
-    measured = attacked(model, {"fgm": {"epsilon": 1.0}})
-    attack = None if settings is None else Attack(Adversarial.model_validate(settings), measured.embeddings)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
-    train = redundant_texts(256, seed=1)
-    for step in range(100):
-        batch = task.collate([train[(step * 16 + number) % 256] for number in range(16)])
-        if attack is None:
-            (task.loss(model, batch) / 16).backward()
-        else:
-            attack.backward(lambda batch=batch: task.loss(model, batch), targets=16)  # type: ignore[misc]
-        optimizer.step()
-        optimizer.zero_grad()
-    split = Split("test", redundant_texts(128, seed=2), [], DataSummary(split="test", examples=128))
-    found = evaluate(model, task, split, world=World(), tokens_per_batch=2000, stop=lambda: False, attack=measured)
+    """Held-out accuracy after 100 steps: clean, and under FGM."""
+    model = small_classifier()
+    measuring = attacked(model, {"fgm": {"epsilon": 1.0}})
+    attack = None if settings is None else Attack(Adversarial.model_validate(settings), measuring.embeddings)
+    fit(model, texts(256, seed=1), attack=attack)
+    found = measured(model, texts(128, seed=2), measuring)
     return found["accuracy"], found["adversarial_accuracy"]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Several threads only wait for each other where matrices are this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -38,15 +38,6 @@ def test_what_is_wrong_with_a_step(
     assert (words in found) if words else (found == "")
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 def break_gradients(patch: pytest.MonkeyPatch, *steps: int) -> None:
     """As an overflow would, at the n-th steps."""
     taken = iter(range(1, 100))

@@ -29,15 +29,6 @@ def test_what_torch_says(error: Exception, expected: bool) -> None:  # noqa: FBT
     assert is_shortage(error) is expected
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 def limit_rows(patch: pytest.MonkeyPatch, rows: int) -> None:
     """A machine whose memory suffices for so many examples in a training pass."""
     real = LanguageModeling.loss
