@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Collection, Coroutine
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -82,6 +82,7 @@ class Core:
 
     def enqueue_all(self) -> None:
         """Look at everything: this replica has just begun to lead."""
+        self.servers.listening_since = datetime.now(UTC)
         for resource in OURS:
             for stored in self.store.all(resource.kind):
                 self.queue.add(key_of(stored), Priority.LOW)

@@ -206,6 +206,8 @@ class ObservedRollout:
     """Likewise."""
     reports: tuple[ServerNews, ...] = ()
     """What the servers among the pods said last."""
+    listening_since: datetime | None = None
+    """When this operator began to hear reports; None: long ago."""
     samples: Mapping[str, Sample] = field(default_factory=dict)
     """What was measured in this pass, by metric."""
 

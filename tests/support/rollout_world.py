@@ -38,6 +38,7 @@ class RolloutWorld:
         self.refused: dict[int, TrainerReason] = {}
         self.following = True
         """The server does what it is told at once."""
+        self.listening_since: datetime | None = None
         self.samples: dict[str, Sample] = {}
         self.measured: list[str] = []
         self.events: list[EventNote] = []
@@ -99,6 +100,7 @@ class RolloutWorld:
             service=None,
             pods=self._pods(),
             reports=news,
+            listening_since=self.listening_since,
         )
 
     def one_pass(self) -> bool:

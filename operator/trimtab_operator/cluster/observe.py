@@ -93,6 +93,7 @@ class Observer:
             stable_profile=self._server_profile(rollout, stable),
             stable_storage=self._named(StorageProfile, "", stable.spec.storage) if stable else None,
             reports=self._servers.reports(stored.uid),
+            listening_since=self._servers.listening_since,
             deployment=deployment.body() if deployment else None,
             service=service.body() if service else None,
             pods=self._server_pods(stored, deployment),

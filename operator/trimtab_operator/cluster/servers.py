@@ -62,6 +62,8 @@ class Servers:
     """Reports by rollout and pod, and the answer that they wait for."""
 
     def __init__(self) -> None:
+        self.listening_since: datetime | None = None
+        """When this replica began to lead: before, the servers spoke to another one."""
         self._servers: defaultdict[str, dict[str, _Server]] = defaultdict(dict)
         self._told: defaultdict[str, _Told] = defaultdict(_Told)
 

@@ -23,6 +23,8 @@ class Readiness:
     """Fresh ones."""
     silent: tuple[str, ...]
     """Ready pods that have not reported."""
+    is_early: bool
+    """The operator has not listened for long enough to call that silence."""
     confirmed: bool
     """Every server follows what it is told."""
 
@@ -44,15 +46,15 @@ class Readiness:
 
     def missing(self, name: str) -> Problem:
         """What is waited for while it is not loaded everywhere."""
-        if self.silent:
+        if self.silent and not self.is_early:
             return Problem(
                 Reason.SERVERS_SILENT,
                 f"Server {self.silent[0]} does not report to the operator, so that nothing can be said about {name}. "
                 "It needs a way to the operator's status endpoint (port 8443): see its log and the NetworkPolicies.",
                 who="platform",
             )
-        if not self.reports:
-            return Problem(Reason.PROGRESSING, f"No server reports yet; {name} waits.")
+        if self.silent or not self.reports:
+            return Problem(Reason.PROGRESSING, f"Not every server has reported yet; {name} waits.")
         ready = sum(_state(news, name) == "Ready" for news in self.reports)
         return Problem(Reason.PROGRESSING, f"{ready} of {len(self.reports)} servers have loaded {name}.")
 
@@ -69,7 +71,8 @@ def read(observed: ObservedRollout, configs: Mapping[str, ServerConfig], *, now:
     )
     told = {key: config_digest(config) for key, config in configs.items()}
     follow = all(news.report.digest == told.get(keys[news.uid]) for news in fresh)
-    return Readiness(fresh, silent, confirmed=bool(fresh) and not silent and follow)
+    early = observed.listening_since is not None and now - observed.listening_since <= FRESH
+    return Readiness(fresh, silent, is_early=early, confirmed=bool(fresh) and not silent and follow)
 
 
 def is_complete(deployment: Manifest | None, planned: Manifest) -> bool:

@@ -117,6 +117,23 @@ def test_a_server_that_says_nothing_stops_the_steps() -> None:
     assert "port 8443" in world.message
 
 
+def test_a_restart_of_the_operator_forgets_nothing_and_blames_nobody() -> None:
+    world = stepping(TEN, {"pause": {"duration": "60s"}}, HALF, WAIT)
+    before = world.wire
+    world.following, report = False, world.report
+    world.report, world.listening_since, pods = None, world.now, world._pods
+    world._pods = lambda: tuple(
+        pod | {"status": {"conditions": [{"type": "Ready", "status": "True"}]}} for pod in pods()
+    )
+    world.settle()
+    assert world.ready[1] != "ServersSilent"
+    world.following, world.report = True, report
+    world.settle()
+    assert world.wire == before
+    world.advance(60)
+    assert world.told == {1: 50, 2: 50}
+
+
 @pytest.mark.parametrize(
     ("sample", "state", "reason", "told"),
     [
