@@ -42,7 +42,7 @@ ANALYSIS = {
         },
     ]
 }
-STEPS = [{"setWeight": 10}, {"pause": {"duration": "3s"}}, {"setWeight": 50}, {"analysis": ANALYSIS}]
+STEPS = [{"setWeight": 10}, {"pause": {"duration": "6s"}}, {"setWeight": 50}, {"analysis": ANALYSIS}]
 
 
 @pytest.fixture(scope="module")
