@@ -10,7 +10,9 @@ from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.data.batches import micro_batches
+from trimtab_trainer.data.annotations import MultiLabelled
 from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled
+from trimtab_trainer.data.media import LabelledImage
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
@@ -122,6 +124,10 @@ def _said(example: Example) -> tuple[str, str]:
     if isinstance(content, Chat):
         last = max(number for number, (role, _) in enumerate(content.messages) if role == "assistant")
         return (content.messages[last - 1][1] if last else "", content.messages[last][1])
+    if isinstance(content, MultiLabelled):
+        return content.text, ", ".join(content.labels)
+    if isinstance(content, LabelledImage):
+        return str(content.image.path.name if content.image.path else example.place), content.label
     return str(getattr(content, "text", "")), ""
 
 

@@ -18,6 +18,7 @@ from trimtab_trainer.data.annotations import MultiLabelled
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.padding import padded
 from trimtab_trainer.tasks.scores import precision_recall_f1
@@ -112,6 +113,11 @@ class MultiLabel(SequenceClassification):
             "true": true.sum(0).double().cpu().numpy(),
         }
 
+    @torch.no_grad()
+    def examine(self, model: TrainableModel, batch: LabelledBatch) -> list[Finding]:
+        """Loss of each text; there is no one label to confuse with another."""
+        return [Finding(loss) for loss in _losses(self.logits(model, batch), batch.labels).tolist()]
+
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """As scikit-learn's `average="micro"` and `"macro"` over all labels, and the share of examples right as a whole."""
         counts = [sums[name] for name in ("right", "predicted", "true")]
@@ -128,7 +134,11 @@ class MultiLabel(SequenceClassification):
 
 
 def _loss(logits: Tensor, truths: Tensor) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(logits, truths, reduction="none").mean(-1).sum()
+    return _losses(logits, truths).sum()
+
+
+def _losses(logits: Tensor, truths: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, truths, reduction="none").mean(-1)
 
 
 class MultiLabelClassification(TaskDefinition):
