@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
-from trimtab_trainer.data.batches import micro_batches
 from trimtab_trainer.data.annotations import MultiLabelled
+from trimtab_trainer.data.batches import micro_batches
 from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled
 from trimtab_trainer.data.media import LabelledImage
 from trimtab_trainer.data.splits import Split
