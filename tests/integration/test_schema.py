@@ -73,6 +73,12 @@ ACCEPTED = [
     job("", {"spec.method": {"partial": {"embeddings": True}}}, "embeddings alone"),
     job("", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise rates"),
     job("", {"spec.training.gradualUnfreezing": {"everyEpochs": 0.5}}, "gradual unfreezing"),
+    row(
+        "ModelVersion",
+        "",
+        {"spec.artifact": ABSENT, "spec.importFrom": {"uri": "s3://lake/a", "format": "peftAdapter"}},
+        "an import",
+    ),
     job("", {"spec.training.epochs": 0.5}, "half an epoch"),
     job("", {"spec.training.maxSteps": 10}, "maxSteps"),
     job(
@@ -207,6 +213,7 @@ REFUSED = [
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
     job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
+    row("ModelVersion", "exactly one of artifact and importFrom must be set", {"spec.artifact": ABSENT}, "no bytes"),
     job(
         "a gate on general data needs data.general",
         {"spec.evaluation.gates": [GATE | {"source": "general"}]},

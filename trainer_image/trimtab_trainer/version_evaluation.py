@@ -12,7 +12,13 @@ from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.gates import Evaluation, Source
 from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.methods import HeadOnly, Method
-from trimtab_trainer.contract.run_config import JobIdentity, RunConfig, VersionEvaluationConfig, VersionJobConfig
+from trimtab_trainer.contract.run_config import (
+    JobIdentity,
+    ResolvedModelVersion,
+    RunConfig,
+    VersionEvaluationConfig,
+    VersionJobConfig,
+)
 from trimtab_trainer.contract.spec import (
     Checkpoints,
     Data,
@@ -54,22 +60,22 @@ def evaluate_version(
         TrainerError: with the reason of whatever keeps the version itself from being measured.
         Interruption: SIGTERM came.
     """
-    asked = config.evaluate
-    if asked is None:
-        raise TypeError("evaluate is not set")
+    asked, version = config.evaluate, config.version
+    if asked is None or version is None:
+        raise TypeError("evaluate and version must be set")
     torch.set_num_threads(thread_count())
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    run = run_config(config, asked)
+    run = run_config(config, version, asked)
     check_gates(run)
     attempt = Attempt(run, stop, Reporter(TrainerReport(attempt=1, phase="Evaluating"), None), scratch)
     device = choose_device(run.distribution, local_rank=0)
     splits = read_splits(run, store, scratch)
     measure = partial(_measure, attempt, splits, device=device)
-    files = fetch_version(config.version, store=store, directory=scratch / "candidate")
+    files = fetch_version(version, store=store, directory=scratch / "candidate")
     result = measure(files)
     baseline = _or_nothing(
-        "base model", lambda: measure(base_under(config.version, files, store=store, directory=scratch / "base"))
+        "base model", lambda: measure(base_under(version, files, store=store, directory=scratch / "base"))
     )
     champion = asked.champion
     rival: Metrics = {}
@@ -85,12 +91,12 @@ def evaluate_version(
     )
 
 
-def run_config(config: VersionJobConfig, asked: VersionEvaluationConfig) -> RunConfig:
+def run_config(config: VersionJobConfig, version: ResolvedModelVersion, asked: VersionEvaluationConfig) -> RunConfig:
     """A run that trains nothing, on the splits that the gates ask for."""
     return RunConfig(
-        job=JobIdentity(namespace=config.namespace, name=config.version.name, uid=config.version.name),
+        job=JobIdentity(namespace=config.namespace, name=version.name, uid=version.name),
         attempt=1,
-        model=config.version.base_model,
+        model=version.base_model,
         task=config.task,
         objective=asked.objective,
         method=Method(head_only=HeadOnly()),

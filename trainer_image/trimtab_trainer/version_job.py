@@ -15,8 +15,9 @@ from trimtab_trainer.__main__ import SCRATCH_VARIABLE, use_scratch
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import TerminationMessage, Verification
-from trimtab_trainer.contract.run_config import VersionJobConfig
+from trimtab_trainer.contract.run_config import ResolvedModelVersion, VersionJobConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.import_model import import_model, resolved
 from trimtab_trainer.interruption import Interruption, StopSignal
 from trimtab_trainer.publishing.verify import verify
 from trimtab_trainer.store.object_store import ObjectStore
@@ -54,21 +55,39 @@ def read_config(path: Path) -> VersionJobConfig:
 
 
 def look(config: VersionJobConfig, *, scratch: Path, stop: StopSignal) -> TerminationMessage:
-    """Verify, then measure if asked to. Bytes that do not match are not loaded.
+    """Import if asked to, verify, then measure if asked to. Bytes that do not match are not loaded.
 
     Raises:
         TrainerError: the store's errors while verifying.
     """
     with ObjectStore.open(config.store) as store:
-        verification = verify(config.version, store)
-        logs.fact("verified", version=config.version.name, holds=verification.holds, message=verification.message)
-        if not verification.holds:
-            return TerminationMessage(
-                reason=TrainerReason.DIGEST_MISMATCH, message=verification.message, verification=verification
-            )
-        if config.evaluate is None:
-            return TerminationMessage(reason="Succeeded", verification=verification)
-        return _measure(config, store, verification, scratch=scratch, stop=stop)
+        published, version = None, config.version
+        if config.import_from is not None:
+            published = import_model(config, config.import_from, store=store, scratch=scratch)
+            version = resolved(config.import_from, published)
+        if version is None:
+            raise TrainerError(TrainerReason.CONFIG_INVALID, "VersionJobConfig names neither a version nor an import.")
+        message = check(config.model_copy(update={"version": version}), version, store, scratch=scratch, stop=stop)
+        return message.model_copy(update={"published": published})
+
+
+def check(
+    config: VersionJobConfig, version: ResolvedModelVersion, store: ObjectStore, *, scratch: Path, stop: StopSignal
+) -> TerminationMessage:
+    """Verify, then measure if asked to.
+
+    Raises:
+        TrainerError: the store's errors while verifying.
+    """
+    verification = verify(version, store)
+    logs.fact("verified", version=version.name, holds=verification.holds, message=verification.message)
+    if not verification.holds:
+        return TerminationMessage(
+            reason=TrainerReason.DIGEST_MISMATCH, message=verification.message, verification=verification
+        )
+    if config.evaluate is None:
+        return TerminationMessage(reason="Succeeded", verification=verification)
+    return _measure(config, store, verification, scratch=scratch, stop=stop)
 
 
 def _measure(

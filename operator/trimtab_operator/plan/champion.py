@@ -27,4 +27,8 @@ def champion(
 
 def _is_good(version: ModelVersion) -> bool:
     verified = version.status.condition("Verified")
-    return version.status.is_true("Promotable") and (verified is None or verified.status != "False")
+    return (
+        version.artifact is not None
+        and version.status.is_true("Promotable")
+        and (verified is None or verified.status != "False")
+    )

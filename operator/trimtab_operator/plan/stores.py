@@ -31,7 +31,7 @@ def model_source(base: BaseModel) -> ModelSource:
 
 def resolved_version(version: ModelVersion) -> ResolvedModelVersion:
     """A published version as a trainer finds it."""
-    artifact = version.spec.artifact
+    artifact = version.published
     return ResolvedModelVersion(
         name=version.metadata.name,
         artifact_uri=artifact.uri,

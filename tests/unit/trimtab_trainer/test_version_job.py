@@ -118,3 +118,70 @@ def test_data_that_is_gone_is_no_verdict_on_the_bytes(job: Job, tmp_path: Path) 
     assert code == ExitCode.DATASET_NOT_FOUND
     assert words.verification is not None
     assert words.verification.holds
+
+
+def an_import(config: RunConfig, uri: str, *, kind: str = "peftAdapter", number: int = 7) -> VersionJobConfig:
+    source = {
+        "uri": uri,
+        "format": kind,
+        "name": f"bought-v{number}",
+        "modelName": "bought",
+        "version": number,
+        "uid": f"uid-{number}",
+        "baseModel": config.model.to_json(),
+    }
+    return VersionJobConfig.model_validate(
+        {
+            "namespace": "team",
+            "importFrom": source,
+            "task": config.task.to_json(),
+            "store": config.store.to_json(),
+        }
+    )
+
+
+def test_an_adapter_from_elsewhere_becomes_a_version_and_is_measured(
+    job: Job, tmp_path: Path, s3_endpoint: str
+) -> None:
+    config = job(data=GENERAL, evaluation=GATES)
+    ended = run_job(config, tmp_path / "run")
+    assert ended.message.published is not None
+    folder = ended.message.published.uri.removeprefix(f"s3://{BUCKET}/")
+    with closing(admin_client(s3_endpoint)) as client:
+        for entry in client.list_objects_v2(Bucket=BUCKET, Prefix=folder)["Contents"]:
+            name = entry["Key"].rpartition("/")[2]
+            if name not in ("manifest.json", "provenance.json"):
+                client.copy_object(
+                    Bucket=BUCKET, Key=f"lake/mine/{name}", CopySource={"Bucket": BUCKET, "Key": entry["Key"]}
+                )
+    asked = an_import(config, f"s3://{BUCKET}/lake/mine")
+    evaluate = of(config, ended, evaluation=GATES).evaluate
+    code, words = run_version_job(asked.model_copy(update={"evaluate": evaluate}), tmp_path / "import")
+    assert code == ExitCode.SUCCEEDED, words.message
+    assert words.published is not None
+    assert words.published.uri == f"s3://{BUCKET}/runs/team/models/bought/7"
+    assert words.verification is not None
+    assert words.verification.holds
+    assert float(words.gates[0].result or "nan") == pytest.approx(
+        float(ended.message.gates[0].result or "nan"), rel=1e-4
+    )
+    _, again = run_version_job(asked, tmp_path / "again")
+    assert again.published is not None
+    assert again.published.manifest_sha256 == words.published.manifest_sha256, "a second try finds the first one's work"
+
+    other = asked.model_copy(update={"import_from": asked.import_from.model_copy(update={"uid": "other"})})  # type: ignore[union-attr]
+    code, words = run_version_job(other, tmp_path / "other")
+    assert code == ExitCode.CONFIG_INVALID
+    assert "already holds another model as version 7" in words.message
+
+
+def test_a_whole_model_is_imported_and_what_is_no_adapter_is_not(job: Job, tmp_path: Path) -> None:
+    config = job()
+    model = config.model.uri
+    code, words = run_version_job(an_import(config, model, kind="safetensors"), tmp_path / "whole")
+    assert code == ExitCode.SUCCEEDED, words.message
+    assert words.published is not None
+    assert (words.published.format, words.published.files > 2) == ("safetensors", True)
+    code, words = run_version_job(an_import(config, model, number=8), tmp_path / "adapter")
+    assert code == ExitCode.MODEL_INVALID
+    assert "adapter_config.json and adapter_model.safetensors is missing" in words.message

@@ -116,12 +116,28 @@ class VersionEvaluationConfig(Document):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
+class VersionImport(Document):
+    """A model that lies somewhere in the store, to be published as this version."""
+
+    uri: str
+    format: Literal["peftAdapter", "safetensors"]
+    name: str
+    model_name: str
+    version: int
+    uid: str
+    """Of the ModelVersion: whoever finds its own mark at the version's place goes on with its own work."""
+    base_model: spec.ModelSource
+
+
 class VersionJobConfig(Document):
     """Everything that a pod needs to know which looks at a published version: reads it back, and measures it if asked to."""
 
     schema_: Literal["trimtab.dev/version-job/v1"] = Field(default=VERSION_JOB_SCHEMA, alias="schema")
     namespace: str
-    version: ResolvedModelVersion
+    version: ResolvedModelVersion | None = None
+    """Absent while it is to be imported."""
+    import_from: VersionImport | None = None
+    """Publish this first."""
     task: spec.Task
     store: Store
     evaluate: VersionEvaluationConfig | None = None

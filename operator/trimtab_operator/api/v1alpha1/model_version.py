@@ -72,6 +72,15 @@ class VersionLineage(Document):
     """ModelVersion that was the base model."""
 
 
+class ImportSource(Document):
+    """A model or adapter that lies in an S3 store and that Trimtab has not published."""
+
+    uri: str = Field(max_length=1024, pattern=r"^s3://[^/]+/.+$")
+    """Its folder, in any bucket that the credentials of `storage` open. It is copied; what lies there stays untouched."""
+    format: Literal["peftAdapter", "safetensors"]
+    """An adapter of peft (adapter_config.json, adapter_model.safetensors), or a whole model of transformers."""
+
+
 class VersionEvaluation(Document):
     """What the version has to prove, and on what: enough to measure it again."""
 
@@ -92,7 +101,10 @@ class VersionEvaluation(Document):
 class ModelVersionSpec(Document):
     """Immutable."""
 
-    model_config = rules(("self == oldSelf", "spec is immutable: publish a new version instead"))
+    model_config = rules(
+        ("self == oldSelf", "spec is immutable: publish a new version instead"),
+        ("has(self.artifact) != has(self.importFrom)", "exactly one of artifact and importFrom must be set"),
+    )
 
     model_name: str = Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Name that the versions of this model share."""
@@ -106,8 +118,10 @@ class ModelVersionSpec(Document):
     """The run that made it; absent for imports."""
     base_model: BaseModel
     """The model that was fine-tuned."""
-    artifact: Artifact
-    """The bytes."""
+    artifact: Artifact | None = None
+    """The bytes; absent for imports, whose bytes are in `status.artifact` once a Job has published a copy."""
+    import_from: ImportSource | None = None
+    """Publish a copy of this. Instead of `artifact`."""
     storage: str = Field(max_length=253)
     """StorageProfile that holds the artifact."""
     profile: str = Field(default="", max_length=253)
@@ -167,6 +181,8 @@ class VersionEvaluationResult(Document):
 class ModelVersionStatus(StatusModel):
     """What is true now."""
 
+    artifact: Artifact | None = None
+    """The bytes of an import, as the Job that copied them has published and read them back."""
     verification: VersionVerification | None = None
     """The last time that a Job read every byte back."""
     evaluation: VersionEvaluationResult | None = None
@@ -204,3 +220,19 @@ class ModelVersion(ApiObject):
     """Immutable."""
     status: ModelVersionStatus = Field(default_factory=ModelVersionStatus)
     """What is true now."""
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The bytes; None while an import is not published."""
+        return self.spec.artifact or self.status.artifact
+
+    @property
+    def published(self) -> Artifact:
+        """The bytes of a version that is known to have them.
+
+        Raises:
+            LookupError: an import that is not published yet; validation keeps others from using it.
+        """
+        if self.artifact is None:
+            raise LookupError(f"ModelVersion {self.metadata.name} is not imported yet")
+        return self.artifact

@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NOT_EVALUATED = "NotEvaluated"
     APPROVED = "Approved"
     VERIFYING = "Verifying"
+    IMPORTING = "Importing"
     AVAILABLE = "Available"
     NOT_AVAILABLE = "NotAvailable"
     PROGRESSING = "Progressing"

@@ -79,10 +79,10 @@ def _base_model(observed: ObservedJob, published: PublishedModel) -> BaseModel:
     parent, model = observed.base_version, observed.job.spec.model
     if parent is None:
         return BaseModel(uri=model.uri, digest=published.base_model_digest, revision=model.revision)
-    if parent.spec.artifact.format == "peftAdapter":
+    if parent.published.format == "peftAdapter":
         base = parent.spec.base_model
         return BaseModel(uri=base.uri, digest=published.base_model_digest or base.digest, revision=base.revision)
-    return BaseModel(uri=parent.spec.artifact.uri, digest=published.base_model_digest)
+    return BaseModel(uri=parent.published.uri, digest=published.base_model_digest)
 
 
 def _evaluation(observed: ObservedJob) -> VersionEvaluation | None:

@@ -43,7 +43,7 @@ def config_key(config: ServerConfig) -> str:
 
 def served_version(version: ModelVersion, *, weight: int) -> ServedVersion:
     """A version as the server knows it."""
-    artifact = version.spec.artifact
+    artifact = version.published
     return ServedVersion(
         name=version.metadata.name,
         version=version.spec.version,

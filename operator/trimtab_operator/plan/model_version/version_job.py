@@ -9,14 +9,14 @@ from trimtab_operator.api.v1alpha1.training_profile import ResourceRequirements
 from trimtab_operator.plan import pods, volumes
 from trimtab_operator.plan.champion import champion
 from trimtab_operator.plan.fine_tune_job.failure_policy import CONTAINER
-from trimtab_operator.plan.stores import resolved_version, store
+from trimtab_operator.plan.stores import model_source, resolved_version, store
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ObservedVersion
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import USER_MUST_ACT
 from trimtab_trainer.contract.gates import Evaluation
 from trimtab_trainer.contract.manifests import canonical_json
-from trimtab_trainer.contract.run_config import VersionEvaluationConfig, VersionJobConfig
+from trimtab_trainer.contract.run_config import VersionEvaluationConfig, VersionImport, VersionJobConfig
 from trimtab_trainer.contract.spec import Task
 
 COMMAND = ("python", "-m", "trimtab_trainer.version_job")
@@ -51,7 +51,7 @@ def version_job(
                     "labels": labels(version),
                     "annotations": {names.VERSION_JOB_ANNOTATION: canonical_json(config.to_json()).decode()},
                 },
-                "spec": _pod_spec(config, profile=profile, storage=storage, settings=settings),
+                "spec": _pod_spec(version, config, profile=profile, storage=storage, settings=settings),
             },
         },
     }
@@ -62,11 +62,27 @@ def version_job_config(observed: ObservedVersion, *, measures: bool, storage: St
     version, evaluation = observed.version, observed.version.spec.evaluation
     return VersionJobConfig(
         namespace=version.metadata.namespace,
-        version=resolved_version(version),
+        version=resolved_version(version) if version.artifact is not None else None,
+        import_from=_import(version) if version.artifact is None else None,
         task=version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
         store=store(storage.metadata.name, storage.spec),
         evaluate=_evaluation(observed) if measures else None,
         accelerators=evaluation.accelerators if measures and evaluation else 0,
+    )
+
+
+def _import(version: ModelVersion) -> VersionImport | None:
+    source, spec = version.spec.import_from, version.spec
+    if source is None:
+        return None
+    return VersionImport(
+        uri=source.uri,
+        format=source.format,
+        name=version.metadata.name,
+        model_name=spec.model_name,
+        version=spec.version,
+        uid=version.metadata.uid,
+        base_model=model_source(spec.base_model),
     )
 
 
@@ -114,7 +130,12 @@ def _failure_policy() -> Manifest:
 
 
 def _pod_spec(
-    config: VersionJobConfig, *, profile: TrainingProfile, storage: StorageProfile, settings: Settings
+    version: ModelVersion,
+    config: VersionJobConfig,
+    *,
+    profile: TrainingProfile,
+    storage: StorageProfile,
+    settings: Settings,
 ) -> Manifest:
     spec, measured = profile.spec, config.evaluate
     container = pods.Container(
@@ -134,6 +155,6 @@ def _pod_spec(
     if measured is not None:
         data = measured.data
         sources = [source.uri for split in (data.train, data.validation, data.test, data.general) for source in split]
-        versions = [config.version, *([measured.champion] if measured.champion else [])]
-        chosen += volumes.claim_volumes([*sources, *(version.base_model.uri for version in versions)])
+        rivals = [measured.champion.base_model.uri] if measured.champion else []
+        chosen += volumes.claim_volumes([*sources, version.spec.base_model.uri, *rivals])
     return pods.pod_spec(spec, container, volumes=chosen) | {"restartPolicy": "Never"}

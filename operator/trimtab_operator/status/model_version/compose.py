@@ -4,13 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from trimtab_operator.api.v1alpha1 import ModelRollout
-from trimtab_operator.api.v1alpha1.model_version import ModelVersionSpec, ModelVersionStatus
+from trimtab_operator import names
+from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion
+from trimtab_operator.api.v1alpha1.model_version import (
+    Artifact,
+    ModelVersionSpec,
+    ModelVersionStatus,
+    VersionVerification,
+)
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import EventNote, ObservedVersion, Outcome, Plan, Problem, VersionCheck
 from trimtab_operator.status.conditions import Fact, fact, merge
-from trimtab_operator.status.model_version.judgement import answers, promotable, verified
+from trimtab_operator.status.model_version.judgement import answers, imported, promotable, verified
 from trimtab_operator.status.wire import to_wire
 
 MAX_ROLLOUTS = 64
@@ -25,10 +31,11 @@ def compute_status(
     generation = version.metadata.generation
     check = _with_refusal(plan.check, observed)
     verification, evaluation = answers(version, check, now=now)
+    artifact = imported(version, check)
     said = [
         verified(version.spec, verification, check),
         _unsigned(observed) or promotable(version, evaluation, check),
-        *_trio(problems, check),
+        *_trio([*problems, *_not_imported(version, artifact, verification, check)], check),
     ]
     status = ModelVersionStatus(
         observed_generation=generation,
@@ -36,6 +43,7 @@ def compute_status(
         rollouts=sorted(rollout.metadata.name for rollout in observed.rollouts if _uses(rollout, version.spec))[
             :MAX_ROLLOUTS
         ],
+        artifact=artifact,
         verification=verification,
         evaluation=evaluation,
     )
@@ -59,6 +67,24 @@ def _unsigned(observed: ObservedVersion) -> Fact | None:
     return fact("Promotable", holds=False, reason=Reason.SIGNATURE_MISSING, message=message)
 
 
+def _not_imported(
+    version: ModelVersion, artifact: Artifact | None, last: VersionVerification | None, check: VersionCheck | None
+) -> Iterator[Problem]:
+    """An import without bytes cannot be used."""
+    source = version.spec.import_from
+    if source is None or artifact is not None:
+        return
+    if last is None or (check is not None and not check.has_ended):
+        if check is None or check.problem is None:
+            yield Problem(Reason.IMPORTING, f"A Job publishes a copy of {source.uri}.")
+        return
+    yield Problem(
+        Reason.NOT_AVAILABLE,
+        f"{source.uri} could not be imported: {last.message} Mend it and set the annotation {names.VERIFY_ANNOTATION} to a new "
+        "value to try again, or delete this version.",
+    )
+
+
 def _trio(problems: Sequence[Problem], check: VersionCheck | None) -> list[Fact]:
     """For GitOps. A version does not move, but a Job may be looking at it."""
     waits = check is not None and not check.has_ended
@@ -71,13 +97,16 @@ def _trio(problems: Sequence[Problem], check: VersionCheck | None) -> list[Fact]
         reason, message = Reason.AVAILABLE, "The version may be served, if it is promotable."
         stuck = "Nobody has to do anything."
     moving = (reason, message)
+    importing = bool(problems) and problems[0].reason is Reason.IMPORTING
+    if importing:
+        stuck = "Nobody has to do anything."
     if waits and not problems and check is not None:
         doing = Reason.VERIFYING if check.evaluate is None else Reason.EVALUATING
         moving = (doing, f"Job {check.job_name} looks at this version.")
     return [
         fact("Ready", holds=not problems, reason=reason, message=message),
-        fact("Reconciling", holds=waits and not problems, reason=moving[0], message=moving[1]),
-        fact("Stalled", holds=bool(problems), reason=reason, message=stuck),
+        fact("Reconciling", holds=importing or (waits and not problems), reason=moving[0], message=moving[1]),
+        fact("Stalled", holds=bool(problems) and not importing, reason=reason, message=stuck),
     ]
 
 

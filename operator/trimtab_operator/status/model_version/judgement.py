@@ -8,6 +8,7 @@ from trimtab_operator.api.times import format_time
 from trimtab_operator.api.v1alpha1 import ModelVersion
 from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_operator.api.v1alpha1.model_version import (
+    Artifact,
     ModelVersionSpec,
     VersionEvaluationResult,
     VersionVerification,
@@ -35,6 +36,20 @@ def answers(
     if check.evaluate is None:
         return verification, status.evaluation
     return verification, _evaluation(version, check, now=now)
+
+
+def imported(version: ModelVersion, check: VersionCheck | None) -> Artifact | None:
+    """The bytes of an import, with what the Job that has just ended published."""
+    published = check.words.published if check is not None and check.words is not None else None
+    if published is None or version.spec.import_from is None:
+        return version.status.artifact
+    return Artifact(
+        uri=published.uri,
+        manifest_sha256=published.manifest_sha256,
+        size_bytes=published.size_bytes,
+        format=published.format,
+        files=published.files,
+    )
 
 
 def verified(spec: ModelVersionSpec, last: VersionVerification | None, check: VersionCheck | None) -> Fact:

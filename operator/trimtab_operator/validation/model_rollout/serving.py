@@ -22,9 +22,9 @@ def spec_is_available(observed: ObservedRollout) -> Problem | None:
 def version_can_be_served(observed: ObservedRollout) -> Problem | None:
     """Imports may say less, or something else, than a FineTuneJob does."""
     version = observed.wanted
-    if version is None:
+    if version is None or version.artifact is None:
         return None
-    lacks = _what_it_lacks(version.spec.artifact.format, version.spec.base_model, version.spec.task)
+    lacks = _what_it_lacks(version.published.format, version.spec.base_model, version.spec.task)
     if not lacks:
         return None
     return Problem(

@@ -23,6 +23,19 @@ def version_exists(observed: ObservedRollout) -> Problem | None:
     )
 
 
+def version_is_imported(observed: ObservedRollout) -> Problem | None:
+    """The copy of an import is published before it is served."""
+    version = observed.wanted
+    if version is None or version.artifact is not None:
+        return None
+    ready = version.status.condition("Ready")
+    return Problem(
+        Reason.MODEL_VERSION_NOT_READY,
+        f"ModelVersion '{version.metadata.name}' is not imported yet: {ready.message if ready else 'nobody has looked at it.'} "
+        "The rollout moves as soon as it is.",
+    )
+
+
 def version_is_verified(observed: ObservedRollout) -> Problem | None:
     """The bytes in the store are the bytes that training wrote."""
     version = observed.wanted

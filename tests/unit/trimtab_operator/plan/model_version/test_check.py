@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.builders import NOW, SETTINGS, after, make_profile, make_storage, make_version, pod_of
+from tests.support.builders import NOW, SETTINGS, after, make_profile, make_storage, make_version, pod_of, published
 from tests.support.manifests import smallest
 
 from trimtab_operator.api.times import format_time
@@ -218,6 +218,38 @@ def test_the_pod_that_only_verifies_is_small_and_runs_no_custom_image() -> None:
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == SETTINGS.trainer_image
     assert container["resources"]["requests"]["memory"] == "256Mi"
+
+
+IMPORT: dict[str, Any] = {"artifact": None, "importFrom": {"uri": "s3://lake/adapter", "format": "peftAdapter"}}
+
+
+def test_an_import_is_ready_when_its_copy_is_published() -> None:
+    world = World(make_version(**IMPORT)).look()
+    assert world.said("Ready") == ("False", Reason.IMPORTING)
+    assert world.said("Reconciling") == ("True", Reason.IMPORTING)
+    assert world.said("Stalled")[0] == "False"
+    (job,) = world.jobs.values()
+    source = config_of(job).import_from
+    assert source is not None
+    assert (source.uri, source.version, source.uid) == ("s3://lake/adapter", 1, "version-1")
+    copy = published(1).model_dump(mode="json", by_alias=True)
+    world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "ok"}, "published": copy})
+    assert world.said("Ready") == ("True", Reason.AVAILABLE)
+    assert world.said("Verified") == ("True", Reason.BYTES_VERIFIED)
+    assert world.version.published.uri == copy["uri"]
+    assert world.look().plan == Plan()
+    again = world.annotate(verify="1")
+    assert config_of(list(again.jobs.values())[-1]).version is not None, "the copy is read back, not made again"
+
+
+def test_an_import_that_fails_says_why_and_is_tried_again_on_request() -> None:
+    world = World(make_version(**IMPORT)).look()
+    world.end(words={"reason": "ModelInvalid", "message": "it is no adapter of peft."}, code=14, complete=False)
+    assert world.said("Ready") == ("False", Reason.NOT_AVAILABLE)
+    assert world.said("Stalled")[0] == "True"
+    assert "it is no adapter of peft." in world.message("Ready")
+    assert config_of(list(world.annotate(verify="2").jobs.values())[-1]).import_from is not None
+    assert world.said("Reconciling")[0] == "True"
 
 
 def promotable(status: str = "True", kind: str = "Promotable") -> dict[str, str]:
