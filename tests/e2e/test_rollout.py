@@ -197,12 +197,14 @@ def test_promotion_and_rollback_under_load_without_one_failed_request(place: str
     assert "AnalysisFailed" in [event["reason"] for event in kube.items("events", place)]
 
 
-def test_actions_by_annotation(place: str) -> None:
+def test_actions_by_annotation_before_and_after_a_restart_of_the_operator(place: str) -> None:
     steps = [{"setWeight": 20}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]
     change(place, version=2, strategy={"canary": {"steps": steps}})
     wait(place, "Stable", 2)
     change(place, version=1)
     wait_for_weights(place, {2: 80, 1: 20})
+    before = status_of(place)
+    kube.kubectl("delete", "pods", "-n", "trimtab-system", "-l", "app.kubernetes.io/name=trimtab")
     for action, weights in (
         ("promote", {2: 40, 1: 60}),
         ("abort", {2: 100}),
@@ -211,7 +213,9 @@ def test_actions_by_annotation(place: str) -> None:
     ):
         kube.kubectl("annotate", "mro", MODEL, "-n", place, f"rollouts.trimtab.dev/action={action}", "--overwrite")
         wait_for_weights(place, weights)
-    wait(place, "Stable", 1)
+    after = wait(place, "Stable", 1)
+    begun = [passage["startedAt"] for passage in after["history"]]
+    assert before["canary"]["startedAt"] in begun, "the canary of before the restart went on"
 
 
 @pytest.mark.parametrize(

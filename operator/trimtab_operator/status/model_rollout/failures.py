@@ -55,7 +55,7 @@ def _pod_failure(pod: ServerPod) -> Failure | None:
             "TrainingProfile, or the registry; the kubelet tries again by itself.",
             is_final=reason != "ErrImagePull",
         )
-    if reason == "CreateContainerConfigError" and message.startswith("secret "):
+    if reason == "CreateContainerConfigError" and "secret" in message.lower():
         return Failure(
             Reason.STORAGE_SECRET_MISSING,
             f"Pod {pod.name} waits for the store's credentials: {message}. Make the Secret that the StorageProfile names, with the keys "

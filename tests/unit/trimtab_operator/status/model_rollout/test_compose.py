@@ -187,6 +187,16 @@ TERMINATION = last_words(TrainerReason.DIGEST_MISMATCH, "adapter.safetensors has
             id="container cannot be made",
         ),
         pytest.param(
+            with_servers(
+                ONE, pods=(pod(ONE, **waiting("CreateContainerConfigError", 'secret "trimtab-store" not found')),)
+            ),
+            "Unavailable",
+            "StorageSecretMissing",
+            "with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in this namespace",
+            "FFT",
+            id="no Secret",
+        ),
+        pytest.param(
             with_servers(ONE, pods=(unschedulable_pod(ONE),)),
             "Unavailable",
             "Unschedulable",
