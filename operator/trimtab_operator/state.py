@@ -17,6 +17,7 @@ from trimtab_operator.api.v1alpha1 import (
 from trimtab_operator.api.v1alpha1.analysis import Metric, MetricResult
 from trimtab_operator.api.v1alpha1.fine_tune_job import Attempt
 from trimtab_operator.api.v1alpha1.model_rollout import CanaryStatus, HandledAction, Passage, Routing
+from trimtab_operator.api.v1alpha1.model_version import BaseModel
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
 from trimtab_trainer.contract.messages import KubeflowTrainerStatus, TerminationMessage, TrainerReport
@@ -247,11 +248,14 @@ def _setting(
 
 def fit_on_one_server(one: ModelVersion, other: ModelVersion) -> bool:
     """Whether a server can have both in memory and weigh them against each other."""
-    return (one.spec.base_model, one.spec.task, one.spec.storage) == (
-        other.spec.base_model,
-        other.spec.task,
-        other.spec.storage,
-    )
+    same = (one.spec.task, one.spec.storage) == (other.spec.task, other.spec.storage)
+    return same and _is_same_base(one.spec.base_model, other.spec.base_model)
+
+
+def _is_same_base(one: BaseModel, other: BaseModel) -> bool:
+    """An import may not say the digest; servers compare it with the one that the artifact names in any case."""
+    digests = {one.digest, other.digest} - {""}
+    return (one.uri, one.revision) == (other.uri, other.revision) and len(digests) <= 1
 
 
 @dataclass(frozen=True, slots=True)

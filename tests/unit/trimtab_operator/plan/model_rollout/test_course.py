@@ -9,7 +9,7 @@ from tests.support.rollouts import SETTINGS, make_version
 
 from trimtab_operator.api.v1alpha1 import ModelRollout
 from trimtab_operator.plan.model_rollout.compose import make_plan
-from trimtab_operator.state import Sample
+from trimtab_operator.state import Sample, fit_on_one_server
 from trimtab_trainer.contract.exit_codes import TrainerReason
 
 TEN = {"setWeight": 10}
@@ -288,6 +288,21 @@ def test_a_canary_whose_bytes_turn_out_wrong_is_taken_away() -> None:
 
 
 OTHER_BASE = make_version(2, {"spec.baseModel.uri": "s3://models/other"})
+
+
+@pytest.mark.parametrize(
+    ("base", "fits"),
+    [
+        pytest.param({}, True, id="the same"),
+        pytest.param({"digest": ""}, True, id="an import that does not say its digest"),
+        pytest.param({"digest": f"sha256:{1:064}"}, False, id="other bytes"),
+        pytest.param({"uri": "s3://models/other"}, False, id="another model"),
+        pytest.param({"revision": "abc"}, False, id="another commit"),
+    ],
+)
+def test_what_fits_on_one_server(base: dict[str, str], *, fits: bool) -> None:
+    other = make_version(2, {f"spec.baseModel.{key}": value for key, value in base.items()})
+    assert fit_on_one_server(make_version(1), other) is fits
 
 
 def test_another_base_model_takes_new_servers() -> None:
