@@ -95,6 +95,7 @@ ACCEPTED = [
     job("", {"spec.training.schedule": {"cosineWithRestarts": {"cycles": 4}}}, "restarts"),
     job("", {"spec.training.continual": {"l2sp": {}}}, "L2-SP"),
     job("", {"spec.data.mixFraction": 0.2, "spec.data.general": [{"uri": "s3://data/general.jsonl"}]}, "replay"),
+    job("", {"spec.data.augmentation": {"copies": 2}, "spec.data.normalization": {}}, "changed texts"),
     job("", {"spec.training.classWeights": {"byLabel": {"yes": 2.5}}}, "class weights"),
     job("", {"spec.model.uri": "hf://org/name"}, "a model of a hub"),
     job("", {"spec.model.uri": "pvc://claim/models/a"}, "a model of a claim"),
@@ -212,7 +213,6 @@ REFUSED = [
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
     ),
-    job(f"augmentation {NOT_YET}", {"spec.data.augmentation": {"a": 1}}, "augmentation"),
     row("ModelVersion", "exactly one of artifact and importFrom must be set", {"spec.artifact": ABSENT}, "no bytes"),
     job(
         "a gate on general data needs data.general",

@@ -189,6 +189,7 @@ def make_report(
         datasets=prepared.datasets,
         data=[split.summary for split in prepared.splits.values() if split.examples],
         token_lengths={name: dict(split.lengths) for name, split in prepared.splits.items()},
+        quality=prepared.quality,
         rendered_example=definition_of(config).show(prepared.splits["train"].encoded[0], prepared.model.tokenizer),
         steps=loop.step,
         total_steps=run.total_steps,

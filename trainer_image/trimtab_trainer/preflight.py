@@ -104,6 +104,11 @@ def check_practices(config: RunConfig) -> None:
             raise _invalid(
                 f"`training.{field}` needs a task with one class for each example; got {what}. Leave it out."
             )
+    if config.data.augmentation is not None and "labelled" not in definition.formats:
+        raise _invalid(
+            f"`data.augmentation` changes words of labelled texts, which {what} has not: other words would need other answers. "
+            "Leave it out."
+        )
     if training.curriculum and config.data.packing and definition.packs:
         raise _invalid(
             "`training.curriculum` orders examples by length, and packed rows are all about equally long. "

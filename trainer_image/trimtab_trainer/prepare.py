@@ -13,6 +13,7 @@ from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
 from trimtab_trainer.data.batches import BatchPlan, Row, pack, total_steps
 from trimtab_trainer.data.encoding import ModelInput
+from trimtab_trainer.data.quality import DataQuality
 from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.errors import TrainerError
@@ -55,6 +56,7 @@ class Prepared:
     total_steps: int
     micro_batch_size: int
     memory: MemoryEstimate
+    quality: DataQuality | None = None
 
     @property
     def earlier_examples(self) -> Sequence[ModelInput]:
@@ -113,7 +115,20 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     plan = make_plan(config, splits)
     steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
     return Prepared(
-        splits, list(raw.datasets), base.digest, facts, model, task, encoder, plan, attack, anchor, steps, size, memory
+        splits,
+        list(raw.datasets),
+        base.digest,
+        facts,
+        model,
+        task,
+        encoder,
+        plan,
+        attack,
+        anchor,
+        steps,
+        size,
+        memory,
+        raw.quality,
     )
 
 

@@ -75,6 +75,9 @@ from trimtab_trainer.preflight import check_config
             "`training.continual.ewc` needs `data.general`",
             id="EWC of nothing",
         ),
+        pytest.param(
+            {"data": {"augmentation": {}}}, "`data.augmentation` changes words of labelled texts", id="other words"
+        ),
         pytest.param({"data": {"mixFraction": 0.1}}, "`data.mixFraction` needs `data.general`", id="replay of nothing"),
         pytest.param(
             {"method": {"headOnly": {}}, "training": {"adversarial": {"fgm": {}}}},

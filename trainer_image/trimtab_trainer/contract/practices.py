@@ -142,3 +142,23 @@ class Continual(OneOf):
     """Elastic weight consolidation; needs `data.general`, examples of what must not be forgotten."""
     l2sp: L2StartingPoint | None = None
     """L2 distance from the starting point."""
+
+
+class Normalization(Document):
+    """The same characters for the same text, in every split. A server does not normalise what it is asked."""
+
+    unicode: Literal["NFC", "NFKC"] = "NFC"
+    """Unicode form: `NFC` composes accents, `NFKC` also replaces ligatures and full-width letters."""
+    collapse_whitespace: bool = False
+    """Runs of blanks and line breaks become one blank. Not for code, tables or poems."""
+
+
+class TextAugmentation(Document):
+    """Changed copies of labelled texts in the training split (EDA, Wei and Zou, 2019, arXiv:1901.11196)."""
+
+    copies: int = Field(default=1, ge=1, le=16)
+    """Changed copies of each training example, beside the original."""
+    word_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """How likely each word of a copy is left out; one stays."""
+    word_swaps: float = Field(default=0.1, ge=0, lt=1)
+    """Pairs of words that change places, as a share of a copy's words."""

@@ -14,6 +14,8 @@ from trimtab_trainer.contract.practices import (
     Divergence,
     ExponentialMovingAverage,
     LearningRateSchedule,
+    Normalization,
+    TextAugmentation,
 )
 
 ModelURI = Annotated[
@@ -211,8 +213,10 @@ class Data(Document):
     """Token limit of one example; longer ones are cut, counted and reported."""
     packing: bool = True
     """Put several examples into one row, each seeing only itself."""
-    augmentation: dict[str, Any] | None = unavailable()
-    """Text or image augmentation."""
+    normalization: Normalization | None = None
+    """Bring all texts into one form before anything reads them. Absent: as they are."""
+    augmentation: TextAugmentation | None = None
+    """Changed copies of labelled texts in the training split. Pictures are augmented by their task's own fields."""
 
 
 class EarlyStopping(Document):

@@ -11,8 +11,10 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import DataFormat, DataSource
+from trimtab_trainer.data.changes import augmented, normalized
 from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
+from trimtab_trainer.data.quality import DataQuality, check_quality
 from trimtab_trainer.errors import TrainerError
 
 SPLITS = ("train", "validation", "test", "general")
@@ -43,6 +45,7 @@ class RawData:
     examples: Mapping[str, Sequence[Example]]
     datasets: Sequence[ResolvedDataset]
     warnings: Sequence[str] = ()
+    quality: DataQuality | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,17 @@ def read_data(
             check_format(source, allowed=allowed, task=config.task.kind)
             fetched = fetch(source)
             found = read_examples(named_files(fetched), source, allowed=allowed)
-            examples[split] += found
+            examples[split] += normalized(found, config.data.normalization) if config.data.normalization else found
             datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
     if config.data.validation_fraction is not None:
         examples["train"], examples["validation"] = hold_out(examples["train"], config.data.validation_fraction)
     if config.data.mix_fraction is not None:
         examples["replay"], examples["general"] = set_aside(examples["general"])
-    return RawData(examples, datasets, leakage(examples))
+    quality = check_quality(examples)
+    warnings = [*leakage(examples), *quality.warnings()]
+    if config.data.augmentation is not None:
+        examples["train"] = augmented(examples["train"], config.data.augmentation, seed=config.training.seed)
+    return RawData(examples, datasets, warnings, quality)
 
 
 def check_format(source: DataSource, *, allowed: tuple[DataFormat, ...], task: str) -> None:

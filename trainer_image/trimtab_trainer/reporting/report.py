@@ -8,6 +8,7 @@ from pydantic import Field
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.messages import DataSummary, PublishedModel, RejectedCheckpoint, Usage
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig
+from trimtab_trainer.data.quality import DataQuality, render_quality
 from trimtab_trainer.publishing.export import loading_code
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
 
@@ -39,6 +40,8 @@ class Report(Document):
     data: list[DataSummary]
     token_lengths: dict[str, dict[str, int]]
     """Percentiles of the examples' token counts per split."""
+    quality: DataQuality | None = None
+    """Doubles, leaks between splits, labels, personal data by patterns."""
     rendered_example: list[tuple[bool, str]]
     """The first training example as the model sees it: (carries loss, text)."""
     steps: int
@@ -85,6 +88,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         _samples(report.samples),
         render_errors(report.errors),
         _data(report),
+        render_quality(report.quality),
         _rendered(report.rendered_example),
         _effort(report),
         "## Use it\n\n```python\n" + loading_code(config) + "\n```",
