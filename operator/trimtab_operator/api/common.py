@@ -107,7 +107,7 @@ class StatusModel(Document):
     model_config = ConfigDict(frozen=True)
 
     observed_generation: int | None = None
-    """The generation of the spec that this status speaks of."""
+    """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
     conditions: Conditions = Field(default_factory=list)
     """Typed facts; the source of truth."""
 

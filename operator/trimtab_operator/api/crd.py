@@ -18,6 +18,8 @@ _KEPT = (
     "x-kubernetes-list-map-keys",
 )  # fmt: skip
 MAX_OBJECT_NAME = 253
+NOT_OBSERVED = -1
+"""`status.observedGeneration` of an object that the operator has not seen."""
 DEFAULT_WORDS = " Default: "
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _ATOMIC = "x-kubernetes-map-type"
@@ -90,6 +92,8 @@ def object_schema(model: type[ApiObject]) -> Schema:
     schema["properties"]["spec"].pop("default", None)
     # Written whole by the operator alone: a record of who owns which part of it would be longer than the status.
     schema["properties"]["status"][_ATOMIC] = "atomic"
+    # Without it, kstatus takes an object that nobody has looked at yet for one that is as it should be.
+    schema["properties"]["status"]["default"] = {"observedGeneration": NOT_OBSERVED}
     if "spec" in raw.get("required", []):
         schema["required"] = ["spec"]
     if model.resource.rules:

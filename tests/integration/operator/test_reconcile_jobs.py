@@ -115,4 +115,4 @@ def test_other_namespaces_are_left_alone(server: Api, namespace: str, start: Sta
     server.create(queued_job(namespace))
     eventually(operator.settled, what="the operator is at rest", timeout=30)
 
-    assert "status" not in server.get(path(namespace, "finetunejobs", "sample"))
+    assert server.get(path(namespace, "finetunejobs", "sample"))["status"] == {"observedGeneration": -1}
