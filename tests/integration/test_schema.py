@@ -13,6 +13,10 @@ pytestmark = pytest.mark.integration
 NOT_YET = "is not available in this release"
 TASKS = "exactly one of causalLanguageModeling, sequenceClassification, tokenClassification, questionAnswering"
 METHODS = "exactly one of lora, full, headOnly, partial must be set"
+SEVERAL = [
+    {"name": "tone", "head": {"sequenceClassification": {}}},
+    {"name": "people", "head": {"tokenClassification": {}}},
+]
 Changes = dict[str, Any]
 
 
@@ -64,6 +68,7 @@ ACCEPTED = [
     job("", {"spec.task": {"objectDetection": {}}}, "boxes"),
     job("", {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a drawing of a {}"}}}, "images and texts"),
     job("", {"spec.task": {"speechRecognition": {}}}, "speech"),
+    job("", {"spec.task": {"multiTask": {"tasks": SEVERAL, "temperature": 2}}}, "several tasks"),
     job(
         "",
         {"spec.method": {"lora": {"r": 6, "initialization": "orthogonal", "rankPattern": {"a": 2}}}},
@@ -175,6 +180,10 @@ REFUSED = [
     job(TASKS, {"spec.task": {"causalLanguageModeling": {}, "sequenceClassification": {}}}, "two tasks"),
     job(TASKS, {"spec.task": {}}, "no task"),
     job(
+        "names must differ", {"spec.task": {"multiTask": {"tasks": [SEVERAL[0], SEVERAL[0]]}}}, "two tasks of one name"
+    ),
+    job("should have at least 2 items", {"spec.task": {"multiTask": {"tasks": SEVERAL[:1]}}}, "one of several tasks"),
+    job(
         "spec.task.imageTextMatching.zeroShotPrompt",
         {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a photo"}}},
         "a prompt without a place for the label",
@@ -204,7 +213,6 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    *(job(f"{name} {NOT_YET}", {"spec.task": {name: {}}}, name) for name in ("multiTask",)),
     *(
         job(f"{name} {NOT_YET}", {"spec.method": {name: {"r": 8}}}, name)
         for name in ("qlora", "adapter", "prefixTuning", "reft")

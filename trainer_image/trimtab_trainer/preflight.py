@@ -104,6 +104,12 @@ def check_practices(config: RunConfig) -> None:
             raise _invalid(
                 f"`training.{field}` needs a task with one class for each example; got {what}. Leave it out."
             )
+    formats = {*definition.formats, *(name for of_task in definition.formats_by_task().values() for name in of_task)}
+    if config.data.normalization is not None and "questionAnswers" in formats:
+        raise _invalid(
+            "`data.normalization` would move the answers, whose rows say at which character they begin. Leave it out, or "
+            "normalise the files themselves."
+        )
     if config.data.augmentation is not None and "labelled" not in definition.formats:
         raise _invalid(
             f"`data.augmentation` changes words of labelled texts, which {what} has not: other words would need other answers. "

@@ -74,7 +74,10 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     definition, method = definition_of(config), method_of(config)
     with attempt.timed("reading data"):
         raw = read_data(
-            config, lambda source: _fetch_dataset(attempt, store, source, device), allowed=definition.formats
+            config,
+            lambda source: _fetch_dataset(attempt, store, source, device),
+            allowed=definition.formats,
+            by_task=definition.formats_by_task(),
         )
         labels = definition.labels(config, raw.examples["train"])
     for warning in raw.warnings:
@@ -149,7 +152,6 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
     rows = _rows(config, lengths[: len(own)], first=0, is_packed=is_packed)
     replay = _rows(config, lengths[len(own) :], first=len(own), is_packed=is_packed)
     curriculum = config.training.curriculum
-    is_balanced = config.training.balanced_sampling
     return BatchPlan(
         rows=[*rows, *replay],
         lengths=[sum(lengths[index] for index in row) for row in (*rows, *replay)],
@@ -157,12 +159,17 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
         seed=config.training.seed,
         group_by_length=not is_packed,
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
-        probabilities=balanced_probabilities([getattr(example, "label", -1) for example in own]).tolist()
-        if is_balanced
-        else None,
+        probabilities=_probabilities(config, own),
         replay_rows=len(replay),
         replays_per_epoch=replays_per_epoch(len(rows), config.data.mix_fraction),
     )
+
+
+def _probabilities(config: RunConfig, train: Sequence[Any]) -> list[float] | None:
+    """How likely each example is drawn; None: an epoch has each once."""
+    if config.training.balanced_sampling:
+        return list(balanced_probabilities([example.label for example in train]))
+    return definition_of(config).sampling(train)
 
 
 def _rows(config: RunConfig, lengths: Sequence[int], *, first: int, is_packed: bool) -> list[Row]:

@@ -29,7 +29,7 @@ from trimtab_trainer.practices.divergence import last_losses, note_step, skip_or
 from trimtab_trainer.practices.memory_backoff import noticing_shortage
 from trimtab_trainer.practices.schedule import learning_rate
 from trimtab_trainer.state import Best, RunState
-from trimtab_trainer.tasks.task import Task
+from trimtab_trainer.tasks.task import LOWER_IS_BETTER, Task
 from trimtab_trainer.world import World
 
 HISTORY_LINES = 2000
@@ -342,7 +342,7 @@ def stop_early(run: TrainingRun, metrics: dict[str, float]) -> None:
     if settings is None:
         return
     value = metrics[settings.metric]
-    is_minimised = settings.metric.endswith(("loss", "perplexity"))
+    is_minimised = settings.metric.endswith(LOWER_IS_BETTER)
     if loop.stopping_best is None or is_better(value, loop.stopping_best, is_minimised=is_minimised):
         loop.stopping_best, loop.evaluations_without_improvement = value, 0
         return

@@ -129,6 +129,7 @@ def read_splits(run: RunConfig, store: ObjectStore, scratch: Path) -> dict[str, 
         run,
         lambda source: fetch_dataset(source, store=store, directory=scratch / "data"),
         allowed=definition_of(run).formats,
+        by_task=definition_of(run).formats_by_task(),
     )
     return {
         name: Split(name, [], examples, encode_split(name, [], lambda _: []).summary)

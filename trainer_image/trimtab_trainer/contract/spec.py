@@ -17,6 +17,15 @@ from trimtab_trainer.contract.practices import (
     Normalization,
     TextAugmentation,
 )
+from trimtab_trainer.contract.tasks import (
+    ImageClassification,
+    ImageTextMatching,
+    MultiTask,
+    ObjectDetection,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
 
 ModelURI = Annotated[
     str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
@@ -50,61 +59,6 @@ class ModelSource(Document):
     """Secret of the job's namespace whose key `HF_TOKEN` opens gated `hf://` models and data sets."""
 
 
-Labels = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=1000)]
-
-
-class SequenceClassification(Document):
-    """One label for a whole text, or any number of them."""
-
-    labels: Labels = Field(default_factory=list)
-    """The labels in the order of the head's outputs. Empty: the sorted labels of the training split."""
-    multi_label: bool = False
-    """Several labels may be true of a text (or none): rows have a list `labels`, each label is decided by itself."""
-
-
-class TokenClassification(Document):
-    """One label for each word: named entities (tags like `B-PER`, `I-PER`, `O`) or parts of speech."""
-
-    labels: Labels = Field(default_factory=list)
-    """The tags in the order of the head's outputs. Empty: the sorted tags of the training split."""
-
-
-class QuestionAnswering(Document):
-    """The span of a context that answers a question (Rajpurkar et al., 2016, arXiv:1606.05250)."""
-
-    stride: int = Field(default=128, ge=1, le=8192)
-    """Tokens of the context that two neighbouring windows share, where it is longer than `maxSequenceLength`."""
-    max_answer_length: int = Field(default=30, ge=1, le=1000)
-    """Tokens of the longest answer that is looked for."""
-    unanswerable: bool = False
-    """The model may say that the context has no answer (Rajpurkar et al., 2018, arXiv:1806.03822)."""
-
-
-class ImageClassification(Document):
-    """One label for an image."""
-
-    labels: Labels = Field(default_factory=list)
-    """The labels in the order of the head's outputs. Empty: the sorted labels of the training split."""
-    horizontal_flip: bool = False
-    """Mirror every second image while training, at random. Not for letters and digits."""
-    crop_padding: int = Field(default=0, ge=0, le=512)
-    """Pixels by which images are padded on every side while training, before a random part of the old size is cut out."""
-
-
-class ObjectDetection(Document):
-    """Boxes and labels in an image."""
-
-    labels: Labels = Field(default_factory=list)
-    """The categories in the order of the head's outputs. Empty: the sorted categories of the training split."""
-
-
-class ImageTextMatching(Document):
-    """Images and texts in one space (Radford et al., 2021, arXiv:2103.00020)."""
-
-    zero_shot_prompt: str = Field(default="a photo of a {}", min_length=2, max_length=256, pattern=r"\{\}")
-    """The sentence that names a class, `{}` in the place of its label: zero-shot accuracy compares images with it."""
-
-
 class Task(OneOf):
     """What the head predicts. Exactly one member."""
 
@@ -124,7 +78,7 @@ class Task(OneOf):
     """Which text belongs to which image."""
     speech_recognition: Empty | None = None
     """The text of a recording."""
-    multi_task: Empty | None = unavailable()
+    multi_task: MultiTask | None = None
     """Several tasks over one shared trunk."""
 
 
@@ -184,6 +138,8 @@ class DataSource(Document):
     """Which column plays which role, for example `{prompt: question, completion: answer}`."""
     revision: str = Field(default="", max_length=128)
     """Commit, tag or branch of an `hf://` data set."""
+    task: str = Field(default="", max_length=32)
+    """With `task.multiTask`: the name of the task whose examples these are."""
 
 
 class Data(Document):
@@ -223,7 +179,7 @@ class EarlyStopping(Document):
     """Stop when a metric no longer improves."""
 
     metric: Metric = "eval_loss"
-    """The metric to watch; names ending in `loss` or `perplexity` are minimised, others maximised."""
+    """The metric to watch; names ending in `loss`, `perplexity` or `error_rate` are minimised, others maximised."""
     patience: int = Field(default=3, ge=1, le=1000)
     """Evaluations without improvement before training stops."""
 

@@ -49,6 +49,19 @@ class Questioned:
         return not (self.question.strip() and self.context.strip())
 
 
+@dataclass(frozen=True)
+class OfTask:
+    """An example of one of several tasks."""
+
+    task: str
+    content: Any
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to learn from."""
+        return bool(self.content.is_empty)
+
+
 def read_multi_labelled(cells: Mapping[str, Any], columns: Mapping[str, str]) -> MultiLabelled:
     """`{"text": ..., "labels": [...]}`."""
     labels = [label_of(label, columns["labels"]) for label in list_of(cells["labels"], columns["labels"])]

@@ -1,7 +1,7 @@
 """Rows to examples: each read in one of the formats, each error with file and line."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import canonical_json, sha256_hex
 from trimtab_trainer.contract.spec import DataFormat, DataSource
-from trimtab_trainer.data.annotations import read_multi_labelled, read_questioned, read_tagged
+from trimtab_trainer.data.annotations import OfTask, read_multi_labelled, read_questioned, read_tagged
 from trimtab_trainer.data.files import Row, RowError, rows, type_name
 from trimtab_trainer.data.media import (
     Media,
@@ -116,7 +116,11 @@ class Example:
 
 
 def _plain(value: Any) -> Any:
-    return value.sha256 if isinstance(value, Media) else value
+    if isinstance(value, OfTask):
+        value = value.content
+    if isinstance(value, Media):
+        return value.sha256
+    return {name: _plain(part) for name, part in sorted(vars(value).items())} if is_dataclass(value) else value
 
 
 def read_examples(

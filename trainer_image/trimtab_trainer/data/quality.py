@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
+from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.formats import Example, Labelled
 from trimtab_trainer.data.near_duplicates import first_similar
 from trimtab_trainer.data.personal_data import kinds_in
@@ -92,6 +93,8 @@ class DataQuality(Document):
 
 def text_of(content: Any) -> str:
     """All words of an example but its label; "" for pictures and recordings."""
+    if isinstance(content, OfTask):
+        content = content.content
     if not is_dataclass(content):
         return ""
     values = {item.name: getattr(content, item.name) for item in fields(content)}

@@ -12,6 +12,7 @@ from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import DataFormat, DataSource
 from trimtab_trainer.data.changes import augmented, normalized
+from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.data.quality import DataQuality, check_quality
@@ -62,9 +63,19 @@ class Split:
 
 
 def read_data(
-    config: RunConfig, fetch: Callable[[DataSource], FetchedFiles], *, allowed: tuple[DataFormat, ...]
+    config: RunConfig,
+    fetch: Callable[[DataSource], FetchedFiles],
+    *,
+    allowed: tuple[DataFormat, ...],
+    by_task: Mapping[str, tuple[DataFormat, ...]] | None = None,
 ) -> RawData:
     """Fetch and read every data set; hold out the validation split if a fraction is asked for.
+
+    Args:
+        config: of the run.
+        fetch: brings a data set onto the local disk.
+        allowed: formats that the task reads.
+        by_task: those of each task where there are several.
 
     Raises:
         TrainerError: DatasetInvalid, ConfigInvalid, or what `fetch` raises.
@@ -74,10 +85,13 @@ def read_data(
     for split in SPLITS:
         examples[split] = []
         for source in getattr(config.data, split):
-            check_format(source, allowed=allowed, task=config.task.kind)
+            formats = formats_of(source, allowed, by_task)
+            check_format(source, allowed=formats, task=config.task.kind)
             fetched = fetch(source)
-            found = read_examples(named_files(fetched), source, allowed=allowed)
-            examples[split] += normalized(found, config.data.normalization) if config.data.normalization else found
+            found = read_examples(named_files(fetched), source, allowed=formats)
+            if config.data.normalization:
+                found = normalized(found, config.data.normalization)
+            examples[split] += of_task(found, source.task)
             datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
     if config.data.validation_fraction is not None:
         examples["train"], examples["validation"] = hold_out(examples["train"], config.data.validation_fraction)
@@ -88,6 +102,29 @@ def read_data(
     if config.data.augmentation is not None:
         examples["train"] = augmented(examples["train"], config.data.augmentation, seed=config.training.seed)
     return RawData(examples, datasets, warnings, quality)
+
+
+def formats_of(
+    source: DataSource, allowed: tuple[DataFormat, ...], by_task: Mapping[str, tuple[DataFormat, ...]] | None
+) -> tuple[DataFormat, ...]:
+    """What a data set may hold, by the task that it names.
+
+    Raises:
+        TrainerError: ConfigInvalid where it must name one of several tasks, or names one where there are none.
+    """
+    if not by_task and not source.task:
+        return allowed
+    if not by_task or source.task not in by_task:
+        remedy = f"must be one of: {', '.join(by_task)}." if by_task else "is for `task.multiTask` only; leave it out."
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID, f"`task: {source.task or '(absent)'}` of {source.uri} {remedy}"
+        )
+    return by_task[source.task]
+
+
+def of_task(examples: Sequence[Example], task: str) -> list[Example]:
+    """Marked with the task that their data set names."""
+    return [Example(one.place, OfTask(task, one.content)) for one in examples] if task else list(examples)
 
 
 def check_format(source: DataSource, *, allowed: tuple[DataFormat, ...], task: str) -> None:

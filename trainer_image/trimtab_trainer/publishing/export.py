@@ -65,14 +65,12 @@ def export_model(model: TrainableModel, config: RunConfig, directory: Path) -> N
 def loading_code(config: RunConfig) -> str:
     """How to load what was published, with the libraries its users have."""
     definition = definition_of(config)
-    auto, processor = definition.auto_model.__name__, definition.auto_processor
+    auto, processor = definition.auto_name, definition.auto_processor
     if export_format(config) == "safetensors":
         return definition.loading_code()
-    labels = ", num_labels=len(LABELS)" if definition.has_labels else ""
     name = base_model_name(config) if base_source(config).uri.startswith("hf://") else "BASE_MODEL_DIRECTORY"
     return (
-        f"from peft import PeftModel\nfrom transformers import {processor}, {auto}\n\n"
-        f'base = {auto}.from_pretrained("{name}"{labels})\n'
+        f"from peft import PeftModel\nfrom transformers import {processor}, {auto}\n\n{definition.base_code(name)}\n"
         'model = PeftModel.from_pretrained(base, "ADAPTER_DIRECTORY")\n'
         f'{definition.processor_name} = {processor}.from_pretrained("ADAPTER_DIRECTORY")'
     )

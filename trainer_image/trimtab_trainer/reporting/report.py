@@ -11,8 +11,8 @@ from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, Ru
 from trimtab_trainer.data.quality import DataQuality, render_quality
 from trimtab_trainer.publishing.export import loading_code
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
+from trimtab_trainer.tasks.task import LOWER_IS_BETTER
 
-LOWER_IS_BETTER = ("loss", "perplexity")
 SHOWN_CHARACTERS = 600
 
 

@@ -55,6 +55,15 @@ class TaskDefinition(ABC):
         del config, examples
         return ()
 
+    def formats_by_task(self) -> dict[str, tuple[DataFormat, ...]]:
+        """The data formats of each of several tasks; empty where there is only one."""
+        return {}
+
+    def sampling(self, train: Sequence[Any]) -> list[float] | None:
+        """How likely each training example is drawn; None: an epoch has each once."""
+        del train
+        return None
+
     def load_processor(self, directory: Path) -> Any:
         """What turns the user's data into tensors and is saved beside the model."""
         return load_tokenizer(directory)
@@ -89,6 +98,16 @@ class TaskDefinition(ABC):
             f'model = {auto}.from_pretrained("MODEL_DIRECTORY")\n'
             f'{self.processor_name} = {self.auto_processor}.from_pretrained("MODEL_DIRECTORY")'
         )
+
+    @property
+    def auto_name(self) -> str:
+        """The class of transformers by which users load the base model under an adapter."""
+        return str(self.auto_model.__name__)
+
+    def base_code(self, name: str) -> str:
+        """Python that loads the model `name` as the `base` of an adapter."""
+        labels = ", num_labels=len(LABELS)" if self.has_labels else ""
+        return f'base = {self.auto_name}.from_pretrained("{name}"{labels})'
 
     @abstractmethod
     def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> Encoder:

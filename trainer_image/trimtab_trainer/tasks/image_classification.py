@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForImageClassification
 
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.contract.spec import ImageClassification
+from trimtab_trainer.contract.tasks import ImageClassification
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.data.media import LabelledImage, Media
 from trimtab_trainer.model import TrainableModel

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoProcessor
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.contract.spec import ImageTextMatching
+from trimtab_trainer.contract.tasks import ImageTextMatching
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.data.media import Media
 from trimtab_trainer.errors import TrainerError

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForObjectDetection
 
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.contract.spec import ObjectDetection
+from trimtab_trainer.contract.tasks import ObjectDetection
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.data.media import AnnotatedImage, Media
 from trimtab_trainer.model import TrainableModel

@@ -18,7 +18,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.contract.spec import QuestionAnswering
+from trimtab_trainer.contract.tasks import QuestionAnswering
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel

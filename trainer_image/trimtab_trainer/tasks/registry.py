@@ -8,6 +8,7 @@ from trimtab_trainer.tasks.image_classification import PictureLabelling
 from trimtab_trainer.tasks.image_text_matching import ImageTextContrast
 from trimtab_trainer.tasks.language_modeling import CausalLanguageModeling
 from trimtab_trainer.tasks.multi_label import MultiLabelClassification
+from trimtab_trainer.tasks.multi_task import MultiTaskLearning
 from trimtab_trainer.tasks.object_detection import SceneDetection
 from trimtab_trainer.tasks.question_answering import ExtractiveQuestionAnswering
 from trimtab_trainer.tasks.sequence_classification import TextClassification
@@ -31,4 +32,6 @@ def task_of(task: spec.Task) -> TaskDefinition:
     """What `spec.task` names."""
     if task.sequence_classification is not None and task.sequence_classification.multi_label:
         return MULTI_LABEL
+    if task.multi_task is not None:
+        return MultiTaskLearning(task.multi_task)
     return TASKS[task.kind]

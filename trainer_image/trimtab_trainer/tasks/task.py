@@ -7,6 +7,8 @@ from torch import Tensor
 
 from trimtab_trainer.model import TrainableModel
 
+LOWER_IS_BETTER = ("loss", "perplexity", "error_rate")
+"""How the names of metrics end that shall become small."""
 Sums = dict[str, Any]
 """Additive counts of a measurement, numbers or arrays of them: summed over batches and ranks before metrics are made."""
 
