@@ -27,6 +27,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_metrics(config)
     check_gates(config)
     check_practices(config)
+    check_changes(config)
     parse_extra_arguments(training)
 
 
@@ -104,17 +105,6 @@ def check_practices(config: RunConfig) -> None:
             raise _invalid(
                 f"`training.{field}` needs a task with one class for each example; got {what}. Leave it out."
             )
-    formats = {*definition.formats, *(name for of_task in definition.formats_by_task().values() for name in of_task)}
-    if config.data.normalization is not None and "questionAnswers" in formats:
-        raise _invalid(
-            "`data.normalization` would move the answers, whose rows say at which character they begin. Leave it out, or "
-            "normalise the files themselves."
-        )
-    if config.data.augmentation is not None and "labelled" not in definition.formats:
-        raise _invalid(
-            f"`data.augmentation` changes words of labelled texts, which {what} has not: other words would need other answers. "
-            "Leave it out."
-        )
     if training.curriculum and config.data.packing and definition.packs:
         raise _invalid(
             "`training.curriculum` orders examples by length, and packed rows are all about equally long. "
@@ -136,6 +126,23 @@ def check_practices(config: RunConfig) -> None:
                 f"`training.{field}` changes what the trunk computes while training, and `method.headOnly` takes its features "
                 "as they are. Choose another method, or leave it out."
             )
+
+
+def check_changes(config: RunConfig) -> None:
+    """Changes of words that this task's rows cannot bear are refused."""
+    definition = definition_of(config)
+    what = f"{config.task.kind} with the objective {config.objective.kind}"
+    formats = {*definition.formats, *(name for of_task in definition.formats_by_task().values() for name in of_task)}
+    if config.data.normalization is not None and "questionAnswers" in formats:
+        raise _invalid(
+            "`data.normalization` would move the answers, whose rows say at which character they begin. Leave it out, or "
+            "normalise the files themselves."
+        )
+    if config.data.augmentation is not None and "labelled" not in definition.formats:
+        raise _invalid(
+            f"`data.augmentation` changes words of labelled texts, which {what} has not: other words would need other answers. "
+            "Leave it out."
+        )
 
 
 def _invalid(message: str) -> TrainerError:

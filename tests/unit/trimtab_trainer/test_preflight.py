@@ -78,6 +78,11 @@ from trimtab_trainer.preflight import check_config
         pytest.param(
             {"data": {"augmentation": {}}}, "`data.augmentation` changes words of labelled texts", id="other words"
         ),
+        pytest.param(
+            {"data": {"normalization": {}}, "task": {"questionAnswering": {}}},
+            "`data.normalization` would move the answers",
+            id="moved answers",
+        ),
         pytest.param({"data": {"mixFraction": 0.1}}, "`data.mixFraction` needs `data.general`", id="replay of nothing"),
         pytest.param(
             {"method": {"headOnly": {}}, "training": {"adversarial": {"fgm": {}}}},

@@ -11,8 +11,8 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import DataSummary
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import DataFormat, DataSource
-from trimtab_trainer.data.changes import augmented, normalized
 from trimtab_trainer.data.annotations import OfTask
+from trimtab_trainer.data.changes import augmented, normalized
 from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.data.quality import DataQuality, check_quality
