@@ -16,6 +16,7 @@ from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.energy import make_meter
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.interruption import Interruption, StopSignal
 from trimtab_trainer.reporting.progress import Reporter, StatusEndpoint
@@ -142,6 +143,7 @@ def make_attempt(config: RunConfig, stop: StopSignal, scratch: Path, *, started:
         world=world,
         version_endpoint=StatusEndpoint(version_url) if version_url else None,
         started=started,
+        meter=make_meter(has_accelerators=config.distribution.accelerators_per_node > 0),
     )
 
 

@@ -14,6 +14,7 @@ from trimtab_trainer.contract.gates import GateMeasurement
 from trimtab_trainer.contract.manifests import reports_prefix
 from trimtab_trainer.contract.messages import CommittedCheckpoint, MetricValue, Phase, Progress, PublishedModel, Usage
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.energy import PROFILE_WATTS, EnergyMeter
 from trimtab_trainer.interruption import StopSignal
 from trimtab_trainer.reporting.progress import Reporter, StatusEndpoint, metric_values
 from trimtab_trainer.world import World
@@ -37,6 +38,8 @@ class Attempt:
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each phase took."""
     warnings: list[str] = field(default_factory=list)
+    meter: EnergyMeter = field(default_factory=EnergyMeter)
+    """Energy counters of the machine, where there are any."""
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     stepping_seconds: float = 0.0
@@ -87,15 +90,18 @@ class Attempt:
         return metric_values(self.metrics, limit)
 
     def usage(self) -> Usage:
-        """What this attempt has spent so far; energy and CO2 follow from the profile's figures."""
-        active = time.monotonic() - self.started
-        energy = None if self.config.watts is None else self.config.watts * active / 3600
+        """What this attempt has spent so far: energy as it is counted, else by the profile's watts; CO2 by its intensity."""
+        active, nodes, watts = time.monotonic() - self.started, self.config.distribution.nodes, self.config.watts
+        energy, source = self.meter.watt_hours() if nodes == 1 else None, self.meter.source
+        if energy is None:  # counters of other nodes cannot be read from here
+            energy, source = (None, "") if watts is None else (watts * nodes * active / 3600, PROFILE_WATTS)
         carbon = self.config.carbon_intensity
         return Usage(
             active_seconds=round(active, 3),
             training_seconds=round(self.stepping_seconds, 3),
             checkpoint_stall_seconds=round(self.stall_seconds, 6),
             energy_watt_hours=energy,
+            energy_source=source,
             co2_grams=None if energy is None or carbon is None else energy / 1000 * carbon,
         )
 

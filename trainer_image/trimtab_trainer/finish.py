@@ -1,6 +1,7 @@
 """After the last step: measure, publish, report."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,15 @@ from trimtab_trainer.publishing.model_card import model_card
 from trimtab_trainer.publishing.provenance import write_provenance
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
 from trimtab_trainer.reporting import answers
-from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, analyse, draw_confusion
+from trimtab_trainer.reporting.drift import draw_drift, measure_drift
+from trimtab_trainer.reporting.error_analysis import (
+    COMPARED_EXAMPLES,
+    Before,
+    ErrorAnalysis,
+    analyse,
+    draw_confusion,
+    examine,
+)
 from trimtab_trainer.reporting.loss_curve import draw_loss_curve
 from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
@@ -47,7 +56,23 @@ def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
     )
 
 
-def look_at_errors(attempt: Attempt, prepared: Prepared) -> ErrorAnalysis | None:
+def look_before(attempt: Attempt, prepared: Prepared, loop: LoopState) -> None:
+    """Note what the base model makes of single examples, to show what training changed. The main process alone."""
+    findings = examine(
+        prepared.model,
+        prepared.task,
+        held_out(prepared),
+        tokens_per_batch=prepared.micro_batch_size * attempt.config.data.max_sequence_length,
+        stop=lambda: attempt.stop.requested,
+        limit=COMPARED_EXAMPLES,
+    )
+    found = [findings[index] for index in range(len(findings))]
+    if all(math.isfinite(one.loss) for one in found):
+        loop.baseline_losses = [one.loss for one in found]
+        loop.baseline_predicted = [one.predicted for one in found]
+
+
+def look_at_errors(attempt: Attempt, prepared: Prepared, loop: LoopState) -> ErrorAnalysis | None:
     """The tuned model on single examples of the split that samples are taken from. The main process alone."""
     return analyse(
         prepared.model,
@@ -55,6 +80,7 @@ def look_at_errors(attempt: Attempt, prepared: Prepared) -> ErrorAnalysis | None
         held_out(prepared),
         tokens_per_batch=prepared.micro_batch_size * attempt.config.data.max_sequence_length,
         stop=lambda: attempt.stop.requested,
+        before=Before(loop.baseline_losses, loop.baseline_predicted),
     )
 
 
@@ -76,7 +102,7 @@ def finish(
     with attempt.timed("measuring the tuned model"):
         tuned = measure_held_out(attempt, prepared)
         given = sample_answers(attempt, prepared)
-        errors = look_at_errors(attempt, prepared)
+        errors = look_at_errors(attempt, prepared, loop)
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
     tuned |= continual_metrics(base, tuned)
@@ -190,6 +216,7 @@ def make_report(
         data=[split.summary for split in prepared.splits.values() if split.examples],
         token_lengths={name: dict(split.lengths) for name, split in prepared.splits.items()},
         quality=prepared.quality,
+        drift=measure_drift(run.state.start_sample, prepared.model.trainable),
         rendered_example=definition_of(config).show(prepared.splits["train"].encoded[0], prepared.model.tokenizer),
         steps=loop.step,
         total_steps=run.total_steps,
@@ -225,6 +252,8 @@ def upload_report(attempt: Attempt, store: ObjectStore, report: Report, loop: Lo
     store.put(attempt.report_key("loss.png"), draw_loss_curve(loop.history, title=title, best_step=best))
     if report.errors is not None and report.errors.confusion is not None:
         store.put(attempt.report_key("confusion.png"), draw_confusion(report.errors.confusion, title=title))
+    if report.drift:
+        store.put(attempt.report_key("drift.png"), draw_drift(report.drift, title=title))
     store.put(attempt.report_key("report.json"), json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode())
     store.put(attempt.report_key("report.md"), render_markdown(report, attempt.config).encode())
     attempt.report_uri = store.uri(attempt.report_key("report.md"))

@@ -19,7 +19,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
 from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.finish import finish, sample_answers
+from trimtab_trainer.finish import finish, look_before, sample_answers
 from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.measure import measure_held_out
@@ -31,6 +31,7 @@ from trimtab_trainer.practices.replay import training_split
 from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
+from trimtab_trainer.reporting.drift import sample_weights
 from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.state import LoopState, RunState
 from trimtab_trainer.store.object_store import ObjectStore
@@ -109,6 +110,7 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     if max(starts.values(), default=0) >= prepared.total_steps:
         attempt.warn("`training.gradualUnfreezing` is slower than the run: the lowest layers never begin to move.")
     state = RunState(loop, prepared.model, optimizer, anchor=prepared.anchor, starts=starts)
+    state.start_sample = sample_weights(trainable)
     if config.training.exponential_moving_average is not None:
         state.average = prepared.model.copy_of_trainable()
     if resumption.document:
@@ -183,7 +185,9 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
     if loop.step == 0 and not loop.baseline:
         with attempt.timed("measuring the base model"):
             loop.baseline = measure_held_out(attempt, prepared)
-            loop.baseline_answers = sample_answers(attempt, prepared) if attempt.world.is_main else []
+            if attempt.world.is_main:
+                loop.baseline_answers = sample_answers(attempt, prepared)
+                look_before(attempt, prepared, loop)
     anchor = run.state.anchor
     if anchor is not None and anchor.lacks_fisher:
         with attempt.timed("estimating the Fisher information"):

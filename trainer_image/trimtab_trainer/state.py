@@ -61,6 +61,10 @@ class LoopState(BaseModel):
     """What was measured of it; empty where that failed."""
     baseline_answers: list[str] = Field(default_factory=list)
     """What the base model answered to the first test prompts."""
+    baseline_losses: list[float] = Field(default_factory=list)
+    """The base model's loss on the first held-out examples, one by one."""
+    baseline_predicted: list[int] = Field(default_factory=list)
+    """The classes that it chose; -1 without classes."""
     precision: str = ""
     """What `precision: auto` chose at the first attempt; later ones must compute the same."""
     micro_batch_size: int | None = None
@@ -89,6 +93,8 @@ class RunState:
     """Trained weights at `loop.best.step`; empty without selection."""
     average: dict[str, Tensor] = field(default_factory=dict)
     """Running average of the trained weights; empty where none is kept."""
+    start_sample: Mapping[str, Tensor] = field(default_factory=dict)
+    """Some weights as they were before the first step, to see how far they move."""
     anchor: Anchor | None = None
     """Springs of continual learning."""
     starts: Mapping[str, int] = field(default_factory=dict)

@@ -232,9 +232,14 @@ def test_the_report_shows_what_a_reader_asks(storage: MemoryStorage, tmp_path: P
         "energy (Wh",
         "PeftModel.from_pretrained",
         "| reference |",
+        "What training changed most",
+        "## Data quality",
+        "## What moved",
+        "by the TrainingProfile's watts",
     ):
         assert words in text
     assert storage.objects["loss.png"].startswith(b"\x89PNG")
+    assert storage.objects["drift.png"].startswith(b"\x89PNG")
     assert json.loads(storage.objects["report.json"])["publishedStep"] == storage.published["step"]
 
 

@@ -158,6 +158,8 @@ class Usage(Document):
     """Spent in steps that count: not start-up, not checkpoint stalls, not work that a resume repeats."""
     checkpoint_stall_seconds: float = 0.0
     energy_watt_hours: float | None = None
+    energy_source: str = ""
+    """Who counted it: RAPL, NVML, or the profile's watts."""
     co2_grams: float | None = None
 
 

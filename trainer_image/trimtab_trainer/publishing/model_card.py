@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trimtab_trainer.energy import PROFILE_WATTS
 from trimtab_trainer.fetch.base_model import base_source
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.objectives.registry import definition_of
@@ -157,8 +158,8 @@ def _energy(facts: PublicationFacts) -> str:
         )
     carbon = f", about {usage.co2_grams:.2f} g CO2" if usage.co2_grams is not None else ""
     return (
-        f"## Energy\n\n{usage.energy_watt_hours:.2f} Wh{carbon}: the TrainingProfile's watts times the {usage.active_seconds:.0f} s "
-        "of the attempt that published this (earlier attempts and other nodes come on top; the job's status.usage has the sum)."
+        f"## Energy\n\n{usage.energy_watt_hours:.2f} Wh{carbon} by {usage.energy_source or PROFILE_WATTS}, in the {usage.active_seconds:.0f} s "
+        "of the attempt that published this (earlier attempts come on top; the job's status.usage has the sum)."
     )
 
 

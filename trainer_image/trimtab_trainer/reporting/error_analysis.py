@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +19,9 @@ from trimtab_trainer.model import TrainableModel
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-WORST = 10
+WORST, CHANGED = 10, 5
+COMPARED_EXAMPLES = 200
+"""How many of them the base model is asked about, too."""
 LANGUAGE_EXAMPLES, LABELLED_EXAMPLES = 64, 2000
 """How many examples of the split are looked at: a confusion matrix needs many, and each costs little."""
 SHOWN_LABELS = 20
@@ -58,6 +60,18 @@ class WorstExample(Document):
     loss: float
 
 
+class ChangedExample(Document):
+    """An example on which training changed the model's mind."""
+
+    text: str
+    expected: str
+    before: str = ""
+    """The label that the base model chose; with a new head, a guess."""
+    after: str = ""
+    loss_before: float
+    loss_after: float
+
+
 class Confusion(Document):
     """Which labels are taken for which."""
 
@@ -75,19 +89,62 @@ class ErrorAnalysis(Document):
     worst: list[WorstExample] = Field(default_factory=list)
     """Highest loss first."""
     confusion: Confusion | None = None
+    changed: list[ChangedExample] = Field(default_factory=list)
+    """The largest changes of the loss, in both directions; of classifiers, of examples whose label changed."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The base model's findings, by example: loss and predicted class."""
+
+    losses: Sequence[float] = ()
+    predicted: Sequence[int] = ()
 
 
 def analyse(
-    model: TrainableModel, task: object, split: Split, *, tokens_per_batch: int, stop: Callable[[], bool]
+    model: TrainableModel,
+    task: object,
+    split: Split,
+    *,
+    tokens_per_batch: int,
+    stop: Callable[[], bool],
+    before: Before | None = None,
 ) -> ErrorAnalysis | None:
-    """Look at single examples of a split; None where the task cannot, or there are none.
+    """Look at single examples of a split, and compare with before; None where the task cannot, or there are none.
+
+    Raises:
+        Interruption: SIGTERM came.
+    """
+    findings = examine(model, task, split, tokens_per_batch=tokens_per_batch, stop=stop)
+    if not findings:
+        return None
+    order = sorted(findings, key=lambda index: (-findings[index].loss, index))
+    return ErrorAnalysis(
+        split=split.name,
+        examined=len(findings),
+        worst=[_worst(split.examples[index], findings[index], model.labels) for index in order[:WORST]],
+        confusion=_confusion(list(findings.values()), model.labels),
+        changed=_changed(split, findings, before or Before(), model.labels),
+    )
+
+
+def examine(
+    model: TrainableModel,
+    task: object,
+    split: Split,
+    *,
+    tokens_per_batch: int,
+    stop: Callable[[], bool],
+    limit: int = LABELLED_EXAMPLES,
+) -> dict[int, Finding]:
+    """Findings of the first examples, by their numbers; empty where the task cannot tell of single ones.
 
     Raises:
         Interruption: SIGTERM came.
     """
     if not isinstance(task, Examining) or not split.encoded:
-        return None
-    count = min(len(split.encoded), LABELLED_EXAMPLES if model.labels else LANGUAGE_EXAMPLES)
+        return {}
+    count = min(len(split.encoded), limit, LABELLED_EXAMPLES if model.labels else LANGUAGE_EXAMPLES)
     rows = sorted(((index,) for index in range(count)), key=lambda row: -split.encoded[row[0]].length)
     findings: dict[int, Finding] = {}
     model.module.eval()
@@ -100,13 +157,33 @@ def analyse(
         collated = task.collate([split.encoded[index] for index in indices])  # type: ignore[attr-defined]
         findings |= dict(zip(indices, task.examine(model, collated), strict=True))
     model.module.train()
-    order = sorted(findings, key=lambda index: (-findings[index].loss, index))
-    return ErrorAnalysis(
-        split=split.name,
-        examined=count,
-        worst=[_worst(split.examples[index], findings[index], model.labels) for index in order[:WORST]],
-        confusion=_confusion(list(findings.values()), model.labels),
-    )
+    return findings
+
+
+def _changed(
+    split: Split, findings: Mapping[int, Finding], before: Before, labels: Sequence[str]
+) -> list[ChangedExample]:
+    """The most improved and the most worsened."""
+    known = [index for index in findings if index < len(before.losses)]
+    if all(findings[index].predicted >= 0 for index in known):
+        known = [index for index in known if findings[index].predicted != before.predicted[index]]
+    order = sorted(known, key=lambda index: (findings[index].loss - before.losses[index], index))
+    chosen = order if len(order) <= 2 * CHANGED else [*order[:CHANGED], *order[-CHANGED:]]
+    found = []
+    for index in chosen:
+        text, expected = _said(split.examples[index])
+        was, now = before.predicted[index], findings[index].predicted
+        found.append(
+            ChangedExample(
+                text=text,
+                expected=expected,
+                before=labels[was] if was >= 0 else "",
+                after=labels[now] if now >= 0 else "",
+                loss_before=before.losses[index],
+                loss_after=findings[index].loss,
+            )
+        )
+    return found
 
 
 def _worst(example: Example, finding: Finding, labels: Sequence[str]) -> WorstExample:
@@ -147,7 +224,8 @@ def render_errors(errors: ErrorAnalysis | None) -> str:
     head = (
         f"## Where it goes wrong\n\n{errors.examined:,} examples of the {errors.split} split were looked at one by one."
     )
-    return "\n\n".join(part for part in (head, _confusion_table(errors.confusion), _worst_table(errors)) if part)
+    parts = (head, _confusion_table(errors.confusion), _worst_table(errors), _changed_table(errors))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _worst_table(errors: ErrorAnalysis) -> str:
@@ -160,6 +238,22 @@ def _worst_table(errors: ErrorAnalysis) -> str:
     head = "| loss | given | expected |" + (" predicted |" if has_labels else "")
     line = "|---:|---|---|" + ("---|" if has_labels else "")
     return "Highest loss first:\n\n" + "\n".join([head, line, *rows])
+
+
+def _changed_table(errors: ErrorAnalysis) -> str:
+    if not errors.changed:
+        return ""
+    rows = [
+        f"| {one.loss_before:.3g} | {one.loss_after:.3g} | {_cell(one.text)} | {_cell(one.expected)} |"
+        + (f" {_cell(one.before)} | {_cell(one.after)} |" if one.after else "")
+        for one in errors.changed
+    ]
+    has_labels = any(one.after for one in errors.changed)
+    head = "| loss before | after | given | expected |" + (" predicted before | after |" if has_labels else "")
+    line = "|---:|---:|---|---|" + ("---|---|" if has_labels else "")
+    return "What training changed most, the largest gains first, then the largest losses:\n\n" + "\n".join(
+        [head, line, *rows]
+    )
 
 
 def _confusion_table(confusion: Confusion | None) -> str:

@@ -10,6 +10,7 @@ from trimtab_trainer.contract.messages import DataSummary, PublishedModel, Rejec
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig
 from trimtab_trainer.data.quality import DataQuality, render_quality
 from trimtab_trainer.publishing.export import loading_code
+from trimtab_trainer.reporting.drift import LayerDrift, render_drift
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
 from trimtab_trainer.tasks.task import LOWER_IS_BETTER
 
@@ -66,6 +67,8 @@ class Report(Document):
     samples: list[SampleAnswer]
     errors: ErrorAnalysis | None = None
     """Where the tuned model goes wrong on held-out data."""
+    drift: list[LayerDrift] = Field(default_factory=list)
+    """How far each layer's weights moved."""
     seconds: dict[str, float]
     """Where the time of this attempt went."""
     tokens_per_second: float | None
@@ -87,6 +90,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         _comparison(report),
         _samples(report.samples),
         render_errors(report.errors),
+        render_drift(report.drift),
         _data(report),
         render_quality(report.quality),
         _rendered(report.rendered_example),
@@ -167,7 +171,7 @@ def _effort(report: Report) -> str:
     rows["estimated memory"] = report.estimated_memory
     rows["precision, layout, micro batch"] = f"{report.precision}, {report.layout}, {report.micro_batch_size}"
     if usage.energy_watt_hours is not None:
-        rows["energy (Wh, from the profile's watts)"] = f"{usage.energy_watt_hours:.2f}"
+        rows[f"energy (Wh, by {usage.energy_source})"] = f"{usage.energy_watt_hours:.2f}"
     if usage.co2_grams is not None:
         rows["CO2 (g)"] = f"{usage.co2_grams:.2f}"
     rows |= report.software

@@ -193,6 +193,8 @@ class Attempt(Document):
     """Seconds spent in training steps that count, as the trainer reported them."""
     energy_watt_hours: float | None = None
     """Energy as the trainer measured or estimated it."""
+    energy_source: str = ""
+    """Who counted it: RAPL, NVML, or the profile's watts."""
 
 
 class JobProgress(Document):
@@ -232,7 +234,9 @@ class JobUsage(Document):
     cost: float | None = None
     """By the profile's pricePerHour."""
     energy_watt_hours: float | None = None
-    """By the profile's watts."""
+    """As the trainer counted it, else by the profile's watts."""
+    energy_source: str = ""
+    """Who counted the newest attempt's energy."""
     co2_grams: float | None = Field(default=None, alias="co2Grams")
     """By the profile's carbonIntensity."""
 

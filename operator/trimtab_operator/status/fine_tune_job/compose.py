@@ -133,6 +133,7 @@ def _with_spent(attempt: Attempt, report: Report) -> Attempt:
             "resumed_from_step": report.trainer.resumed_from_step,
             "training_seconds": report.trainer.usage.training_seconds,
             "energy_watt_hours": report.trainer.usage.energy_watt_hours,
+            "energy_source": report.trainer.usage.energy_source,
         }
     )
 

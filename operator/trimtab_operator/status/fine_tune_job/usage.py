@@ -29,6 +29,7 @@ def compute_usage(
         goodput_percent=round(min(trained / total, 1.0) * 100, 1) if total and trained else None,
         cost=round(total * nodes * profile.price_per_hour / _HOUR, 6) if profile.price_per_hour is not None else None,
         energy_watt_hours=round(energy, _DIGITS) if energy is not None else None,
+        energy_source=next((attempt.energy_source for attempt in reversed(attempts) if attempt.energy_source), ""),
         co2_grams=round(energy * carbon / 1000, _DIGITS) if energy is not None and carbon is not None else None,
     )
 
