@@ -94,9 +94,15 @@ def test_what_was_measured_before_training_survives_a_restart(storage: MemorySto
     assert resumed.message.gates == whole.message.gates
 
 
-def test_a_champion_that_cannot_be_loaded_is_no_number_and_no_failure(storage: MemoryStorage, tmp_path: Path) -> None:
-    (tmp_path / "versions" / "1").mkdir(parents=True)
-    ended = run_job(make_job(data=GENERAL, evaluation=GATES, champion=champion("safetensors")), tmp_path / "run")
+@pytest.mark.parametrize("kind", ["safetensors", "peftAdapter"])
+def test_a_champion_that_cannot_be_loaded_is_no_number_and_no_failure(
+    kind: str, storage: MemoryStorage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "versions" / "1"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.bin").write_bytes(b"a pickle")
+    ended = run_job(make_job(data=GENERAL, evaluation=GATES, champion=champion(kind)), tmp_path / "run")
     assert ended.code == ExitCode.SUCCEEDED, ended.message.message
     assert ended.message.champion == "tone-v1"
     assert all(gate.champion is None and gate.result for gate in ended.message.gates)
