@@ -222,7 +222,7 @@ def test_actions_by_annotation_before_and_after_a_restart_of_the_operator(place:
     ("wrong", "reason", "right"),
     [
         pytest.param({"version": 99}, "ModelVersionNotFound", {"version": 2}, id="no such version"),
-        pytest.param({"version": 5}, "VersionRefused", {"version": 2}, id="other bytes than published"),
+        pytest.param({"version": 5}, "NotVerified", {"version": 2}, id="other bytes than published"),
         pytest.param({"version": 4}, "VersionRefused", {"version": 2}, id="base model is not there"),
         pytest.param(
             {"serving": {"builtin": {"profile": "e2e-no-image"}}},
@@ -284,7 +284,7 @@ def wait_for_weights(namespace: str, weights: dict[int, int]) -> None:
 
 def wait_until_gone(namespace: str) -> None:
     kinds = "deployments,replicasets,pods,services,configmaps,poddisruptionbudgets"
-    selector = "trimtab.dev/managed=true"
+    selector = f"trimtab.dev/model-rollout={MODEL}"
     kube.eventually(
         lambda: not kube.items(kinds, namespace, selector),
         what=f"nothing of a rollout left in {namespace}",
