@@ -238,8 +238,9 @@ def test_a_bad_value_and_its_fix(wrong: dict[str, Any], reason: str, right: dict
     spec = profile["spec"] | {"default": False, "serverImage": "localhost/no-such-image:1"}
     named = {"apiVersion": "trimtab.dev/v1alpha1", "kind": "TrainingProfile", "metadata": {"name": "e2e-no-image"}}
     kube.apply(named | {"spec": spec})
+    kube.apply(rollout(place))
     change(place, version=1, strategy={"canary": {"steps": None}})
-    wait(place, "Stable", 1)
+    wait(place, "Stable", 1, timeout=240)
     change(place, **wrong)
     kube.eventually(
         lambda: kube.condition({"status": status_of(place)}, "Ready")["reason"] == reason, what=reason, timeout=120
