@@ -32,7 +32,7 @@ def answers(
     status = version.status
     if check is None or not check.has_ended:
         return status.verification, status.evaluation
-    verification = _verification(check, now=now)
+    verification = _verification(check, status.verification, now=now)
     if check.evaluate is None:
         return verification, status.evaluation
     return verification, _evaluation(version, check, now=now)
@@ -128,8 +128,11 @@ def _not_evaluated(last: VersionEvaluationResult | None, check: VersionCheck | N
     )
 
 
-def _verification(check: VersionCheck, *, now: datetime) -> VersionVerification:
+def _verification(check: VersionCheck, before: VersionVerification | None, *, now: datetime) -> VersionVerification:
+    """A look that found nothing out proves nothing: what was known stays."""
     found = check.words.verification if check.words else None
+    if found is None and before is not None and before.holds is not None:
+        return before.model_copy(update={"request": check.verify})
     reason, message = _failure(check)
     return VersionVerification(
         request=check.verify,

@@ -156,6 +156,16 @@ def test_a_job_that_cannot_read_the_store_proves_nothing() -> None:
     assert world.look().plan == Plan(), "it is not tried for ever"
 
 
+def test_a_look_that_finds_nothing_out_leaves_what_was_known() -> None:
+    world = World(make_version(**TRAINED)).annotate(verify="1")
+    world.end(
+        words={"reason": "DigestMismatch", "verification": {"holds": False, "message": "x."}}, code=16, complete=False
+    )
+    world.annotate(verify="2").end(words={"reason": "StorageUnavailable", "message": "no."}, code=30, complete=False)
+    assert world.said("Verified") == ("False", Reason.DIGEST_MISMATCH)
+    assert world.look().plan == Plan(), "it is not tried for ever"
+
+
 def test_a_result_that_went_with_its_pod_is_waited_for_and_then_said() -> None:
     world = World(make_version()).look()
     world.end(words=None)
