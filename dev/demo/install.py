@@ -43,7 +43,7 @@ def install_operator() -> None:
     apply(namespace(NAMESPACE))
     command = [
         "helm", "upgrade", "--install", RELEASE, str(REPOSITORY / "charts" / "trimtab"), "--namespace", NAMESPACE,
-        *_values("image", image("operator")), *_values("trainerImage", image("trainer")), "--take-ownership", "--wait", "--timeout", "5m",
+        *_values("image", image("operator")), *_values("trainerImage", image("trainer")), "--set=console.enabled=true", "--take-ownership", "--wait", "--timeout", "5m",
     ]  # fmt: skip
     with step(f"Installing the operator with Helm into {NAMESPACE}", "5-20 s"):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -262,8 +262,20 @@ class Operator:
         )
         await self._listen(endpoint.application(), self._settings.status_port, certificate)
         await self._listen(probes.probes(), self._settings.probe_port)
-        await self._listen(probes.metrics(), self._settings.metrics_port)
+        await self._listen(self._metrics(probes, core), self._settings.metrics_port)
         self._spawn(probes.tick())
+
+    def _metrics(self, probes: Probes, core: Core) -> web.Application:
+        """Metrics for programs, and pages for people where they are wanted."""
+        application = probes.metrics()
+        if self._settings.console:
+            # jinja2 costs megabytes: only who wants the pages pays for them.
+            from trimtab_operator.console.server import Console  # noqa: PLC0415
+
+            console = Console(core.store)
+            console.add_to(application)
+            self._spawn(console.watch())
+        return application
 
     async def _listen(self, application: web.Application, port: int, certificate: Certificate | None = None) -> None:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)

@@ -27,6 +27,8 @@ class Settings:
     status_port: int = 8443
     probe_port: int = 8080
     metrics_port: int = 9090
+    console: bool = False
+    """Serve pages for people at `/console` of the metrics port."""
     workers: int = 16
     """Reconciles that run side by side."""
     progress_interval: timedelta = timedelta(seconds=5)
@@ -56,6 +58,7 @@ class Settings:
             status_port=int(env.get("TRIMTAB_STATUS_PORT", defaults.status_port)),
             probe_port=int(env.get("TRIMTAB_PROBE_PORT", defaults.probe_port)),
             metrics_port=int(env.get("TRIMTAB_METRICS_PORT", defaults.metrics_port)),
+            console=env.get("TRIMTAB_CONSOLE", "false").lower() == "true",
             workers=int(env.get("TRIMTAB_WORKERS", defaults.workers)),
             progress_interval=timedelta(seconds=float(env.get("TRIMTAB_PROGRESS_INTERVAL_SECONDS", "5"))),
             sweep_interval=timedelta(seconds=float(env.get("TRIMTAB_SWEEP_INTERVAL_SECONDS", "300"))),
