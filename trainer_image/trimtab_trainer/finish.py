@@ -240,7 +240,7 @@ def make_report(
         usage=attempt.usage(),
         warnings=attempt.warnings,
         published=attempt.published,
-        software=software_versions(),
+        software=software_versions() | {"seed": str(config.training.seed)},
         history=loop.history,
     )
 
@@ -259,6 +259,17 @@ def upload_report(attempt: Attempt, store: ObjectStore, report: Report, loop: Lo
     attempt.report_uri = store.uri(attempt.report_key("report.md"))
 
 
+def processor_name() -> str:
+    """What computed: the same seed gives the same losses on the same type of machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
 def software_versions() -> dict[str, str]:
     """What computed this."""
     return {
@@ -268,6 +279,7 @@ def software_versions() -> dict[str, str]:
         "peft": peft.__version__,
         "threads": str(torch.get_num_threads()),
         "machine": platform.machine(),
+        "processor": processor_name(),
     }
 
 
