@@ -15,7 +15,9 @@ pytestmark = pytest.mark.e2e
     [
         pytest.param({"method": {"lora": None, "loar": {}}}, "loar", id="unknown method"),
         pytest.param(
-            {"method": {"full": {}}}, "exactly one of lora, full, headOnly, partial must be set", id="two methods"
+            {"method": {"full": {}}},
+            "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set",
+            id="two methods",
         ),
         pytest.param({"model": {"uri": "ftp://somewhere/model"}}, "spec.model.uri", id="unknown scheme"),
         pytest.param(

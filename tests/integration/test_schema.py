@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 NOT_YET = "is not available in this release"
 TASKS = "exactly one of causalLanguageModeling, sequenceClassification, tokenClassification, questionAnswering"
-METHODS = "exactly one of lora, full, headOnly, partial must be set"
+METHODS = "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set"
 SEVERAL = [
     {"name": "tone", "head": {"sequenceClassification": {}}},
     {"name": "people", "head": {"tokenClassification": {}}},
@@ -76,6 +76,9 @@ ACCEPTED = [
     ),
     job("", {"spec.method": {"lora": {"targetPattern": ".*q_proj"}}}, "targets by pattern"),
     job("", {"spec.method": {"partial": {"embeddings": True}}}, "embeddings alone"),
+    job("", {"spec.method": {"adapter": {"placement": "houlsby", "bottleneckSize": 8}}}, "bottlenecks"),
+    job("", {"spec.method": {"prefixTuning": {"kind": "prompt"}}, "spec.data.packing": False}, "trained prompts"),
+    job("", {"spec.method": {"reft": {"layers": [0, 5]}}}, "LoReFT"),
     job("", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise rates"),
     job("", {"spec.training.gradualUnfreezing": {"everyEpochs": 0.5}}, "gradual unfreezing"),
     row(
@@ -158,6 +161,21 @@ METHODS_REFUSED = [
     ),
     job("needs an even r", {"spec.method": {"lora": {"r": 3, "initialization": "orthogonal"}}}, "odd orthogonal rank"),
     job("spec.method.lora.rankPattern.a", {"spec.method": {"lora": {"rankPattern": {"a": 0}}}}, "rank 0 by pattern"),
+    job(
+        "bottleneckSize and reductionFactor are exclusive",
+        {"spec.method": {"adapter": {"bottleneckSize": 8, "reductionFactor": 8}}},
+        "two sizes of a bottleneck",
+    ),
+    job("set data.packing to false", {"spec.method": {"prefixTuning": {}}}, "prefixes in packed rows"),
+    job(
+        "training.gradualUnfreezing needs",
+        {
+            "spec.method": {"prefixTuning": {}},
+            "spec.data.packing": False,
+            "spec.training.gradualUnfreezing": {"everySteps": 1},
+        },
+        "prefixes layer by layer",
+    ),
     job("partial must name what moves", {"spec.method": {"partial": {}}}, "partial of nothing"),
     *(
         job(
@@ -213,10 +231,7 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    *(
-        job(f"{name} {NOT_YET}", {"spec.method": {name: {"r": 8}}}, name)
-        for name in ("qlora", "adapter", "prefixTuning", "reft")
-    ),
+    job(f"qlora {NOT_YET}", {"spec.method": {"qlora": {"r": 8}}}, "qlora"),
     *(
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")

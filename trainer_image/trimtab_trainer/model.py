@@ -1,6 +1,7 @@
 """The base model with the task's head, as it is loaded and as it is trained."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ class TrainableModel:
     def base(self) -> Any:
         """The transformers model, with the method's layers inside."""
         return self.module.get_base_model() if isinstance(self.module, PeftModel) else self.module
+
+    @property
+    def has_virtual_tokens(self) -> bool:
+        """Trained vectors stand before the text: they are there only when the whole peft model is called."""
+        return isinstance(self.module, PeftModel) and bool(self.module.active_peft_config.is_prompt_learning)
+
+    def untouched(self) -> Any:
+        """Context in which the model is the base model, however its method begins."""
+        return self.module.disable_adapter() if self.has_virtual_tokens else nullcontext()
 
     def autocast(self) -> Any:
         """Context of every forward pass."""
@@ -128,13 +138,19 @@ def _from_pretrained(loader: Any, directory: Path, **extra: Any) -> tuple[Any, d
 
 
 def prepare(
-    module: Any, *, tokenizer: Any, device: torch.device, precision: torch.dtype, labels: Sequence[str]
+    module: Any,
+    *,
+    tokenizer: Any,
+    device: torch.device,
+    precision: torch.dtype,
+    labels: Sequence[str],
+    keeps_base: bool = False,
 ) -> TrainableModel:
-    """Move to the device. Trained weights stay float32; those under an adapter take the precision of the products."""
+    """Move to the device. Trained weights stay float32; with `keeps_base` those under an adapter take the precision of the products."""
     module.to(device)
     for parameter in module.parameters():
         # Frozen weights that are published with the trained ones must stay exactly what they were.
-        if isinstance(module, PeftModel) and not parameter.requires_grad and parameter.is_floating_point():
+        if keeps_base and not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(precision)
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)

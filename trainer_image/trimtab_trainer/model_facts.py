@@ -38,6 +38,12 @@ class ModelFacts:
         return self._size("hidden_size", "n_embd", "d_model", "dim", default=768)
 
     @property
+    def key_width(self) -> int:
+        """Of the keys (and values) of one layer, over all of its heads."""
+        heads = self._size("num_attention_heads", "n_head", default=12)
+        return self.width // heads * self._size("num_key_value_heads", default=heads)
+
+    @property
     def inner_width(self) -> int:
         """Of the feed-forward part."""
         return self._size("intermediate_size", "n_inner", "d_ff", "hidden_dim", default=4 * self.width)

@@ -108,7 +108,9 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         if config.training.dropout is not None:
             override_dropout(loaded, config.training.dropout)
         module = method.apply(config, loaded, new, base.adapter)
-        model = prepare(module, tokenizer=processor, device=device, precision=dtype, labels=labels)
+        model = prepare(
+            module, tokenizer=processor, device=device, precision=dtype, labels=labels, keeps_base=method.is_adapter
+        )
         task, warning = definition.make(config, model, splits["train"].encoded)
     if warning:
         attempt.warn(warning)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.run_config import ResolvedModelVersion, RunConfig
 from trimtab_trainer.data.splits import Split, encode_split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.by_uri import fetch_artifact, fetch_model
+from trimtab_trainer.methods.own_adapters import with_adapter
 from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.store.object_store import ObjectStore
@@ -53,7 +54,7 @@ def fetch_version(version: ResolvedModelVersion, *, store: ObjectStore, director
     ).path
     if version.format == "safetensors":
         return PublishedFiles(artifact, None, _labels(artifact))
-    if version.format != "peftAdapter":
+    if version.format not in ADAPTER_FORMATS:
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"{version.name} is a {version.format}, which cannot be measured."
         )
@@ -105,9 +106,16 @@ def load_published(
         tokenizer=processor,
     )
     if files.adapter is not None:
-        module = PeftModel.from_pretrained(module, files.adapter)
+        module = with_adapter(module, files.adapter)
     module.requires_grad_(requires_grad=False)
-    model = prepare(module, tokenizer=processor, device=device, precision=precision, labels=files.labels)
+    model = prepare(
+        module,
+        tokenizer=processor,
+        device=device,
+        precision=precision,
+        labels=files.labels,
+        keeps_base=files.adapter is not None,
+    )
     encoder = definition.encoder(config, files.directory, processor, files.labels)
     encoded = {name: encode_split(name, split.examples, encoder.encode) for name, split in splits.items()}
     sample = next((split.encoded for split in encoded.values() if split.encoded), [])

@@ -183,7 +183,7 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
     """Measure the base model, then train; at SIGTERM or when a peer is lost, save the last finished step."""
     loop = run.state.loop
     if loop.step == 0 and not loop.baseline:
-        with attempt.timed("measuring the base model"):
+        with attempt.timed("measuring the base model"), prepared.model.untouched():
             loop.baseline = measure_held_out(attempt, prepared)
             if attempt.world.is_main:
                 loop.baseline_answers = sample_answers(attempt, prepared)

@@ -293,7 +293,7 @@ def evaluate_and_select(run: TrainingRun) -> None:
     """Measure the validation split; keep the weights if they are the best so far; stop if they stopped improving."""
     if run.validation is None:
         return
-    with run.state.averaged():
+    with run.state.averaged() if run.step else run.model.untouched():
         evaluate_weights(run, run.validation)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
+from trimtab_trainer.contract.methods import PublishedFormat
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig, Store
 
 CHECKPOINT_SCHEMA: Final = "trimtab.dev/checkpoint/v1"
@@ -71,7 +72,7 @@ class ModelManifest(Document):
     schema_: Literal["trimtab.dev/model/v1"] = Field(default=MODEL_SCHEMA, alias="schema")
     model_name: str
     version: int
-    format: Literal["peftAdapter", "safetensors"]
+    format: PublishedFormat
     base_model: BaseModelRef
     lineage: Lineage
     files: list[FileEntry]

@@ -7,6 +7,7 @@ from pydantic import Field
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.gates import MAX_GATES, GateMeasurement
+from trimtab_trainer.contract.methods import PublishedFormat
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 REPORT_SCHEMA: Final = "trimtab.dev/trainer-report/v1"
@@ -126,7 +127,7 @@ class PublishedModel(Document):
     """Size of all files."""
     files: int
     """How many files."""
-    format: Literal["peftAdapter", "safetensors"]
+    format: PublishedFormat
     """What kind of model it is."""
     base_model_digest: str
     """Digest of the base model's files."""

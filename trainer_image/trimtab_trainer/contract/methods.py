@@ -6,6 +6,13 @@ from pydantic import Field
 
 from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
 
+ArtifactFormat = Literal["peftAdapter", "peftPrompt", "trimtabAdapter", "safetensors", "ensemble"]
+"""What a ModelVersion's bytes are: an adapter that peft merges or mixes, trained prefixes that peft loads, an adapter that
+`trimtab_trainer.methods.own_adapters` loads, a whole model, several models."""
+PublishedFormat = Literal["peftAdapter", "peftPrompt", "trimtabAdapter", "safetensors"]
+"""What a FineTuneJob publishes."""
+ADAPTER_FORMATS = ("peftAdapter", "peftPrompt", "trimtabAdapter")
+"""Those that need their base model."""
 ModuleName = Annotated[str, Field(min_length=1, max_length=128)]
 Pattern = Annotated[str, Field(min_length=1, max_length=256)]
 _ALL_LINEAR = "all-linear"
@@ -47,6 +54,48 @@ class Lora(Document):
     """How the adapter starts: B at zero and A uniform (`default`) or normal (`gaussian`); or both from one orthogonal basis whose product is zero (`orthogonal`). The model starts as the base model in each case."""
 
 
+class Adapter(Document):
+    """Bottleneck adapters: after a sublayer its output is squeezed, bent and widened again, and added to itself."""
+
+    model_config = rules(
+        (
+            "!has(self.bottleneckSize) || !has(self.reductionFactor)",
+            "bottleneckSize and reductionFactor are exclusive",
+        ),
+    )
+
+    placement: Literal["houlsby", "pfeiffer"] = "pfeiffer"
+    """After the attention and the feed-forward part of each layer (`houlsby`: Houlsby et al., 2019, arXiv:1902.00751), or after the feed-forward part alone (`pfeiffer`: Pfeiffer et al., 2020, arXiv:2005.00247)."""
+    bottleneck_size: int | None = Field(default=None, ge=1, le=8192)
+    """Width of the bottleneck."""
+    reduction_factor: int | None = Field(default=None, ge=1, le=1024)
+    """Width of the model by width of the bottleneck. Absent, with `bottleneckSize` absent: 16."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """Between squeezing and widening."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout within the bottleneck."""
+
+
+class PrefixTuning(Document):
+    """Trained vectors before the text; the model itself stays as it is. Needs `data.packing: false`."""
+
+    kind: Literal["prefix", "prompt"] = "prefix"
+    """Keys and values in every layer (`prefix`: Li and Liang, 2021, arXiv:2101.00190), or embeddings before the text (`prompt`: Lester et al., 2021, arXiv:2104.08691)."""
+    virtual_tokens: int = Field(default=20, ge=1, le=4096)
+    """How many vectors. They count against the model's longest sequence."""
+
+
+class Reft(Document):
+    """LoReFT (Wu et al., 2024, arXiv:2404.03592): after a layer h becomes `h + R^T(W h + b - R h)`, R with orthonormal rows. At every position."""
+
+    r: int = Field(default=4, ge=1, le=1024)
+    """Dimensions of the subspace that is edited: rows of R."""
+    layers: list[Annotated[int, Field(ge=0, le=10000)]] = Field(default_factory=list, max_length=256)
+    """After which layers, counted from 0. Empty: all."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on what is added."""
+
+
 class Full(Document):
     """Every weight moves."""
 
@@ -84,11 +133,11 @@ class Method(OneOf):
     """The task's head alone."""
     qlora: Empty | None = unavailable()
     """LoRA on a 4-bit base model."""
-    adapter: Empty | None = unavailable()
+    adapter: Adapter | None = None
     """Bottleneck adapters."""
-    prefix_tuning: Empty | None = unavailable()
+    prefix_tuning: PrefixTuning | None = None
     """Trained key and value prefixes."""
-    reft: Empty | None = unavailable()
+    reft: Reft | None = None
     """Low-rank interventions on hidden representations."""
     partial: Partial | None = None
     """The last layers or chosen patterns."""

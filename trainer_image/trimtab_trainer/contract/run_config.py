@@ -7,7 +7,7 @@ from pydantic import Field
 from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.gates import Evaluation
-from trimtab_trainer.contract.methods import Method
+from trimtab_trainer.contract.methods import ArtifactFormat, Method
 
 RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
 VERSION_JOB_SCHEMA: Final = "trimtab.dev/version-job/v1"
@@ -67,7 +67,7 @@ class ResolvedModelVersion(Document):
     name: str
     artifact_uri: str
     manifest_sha256: str
-    format: Literal["peftAdapter", "safetensors", "ensemble"]
+    format: ArtifactFormat
     base_model: spec.ModelSource
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.run_config import ResolvedModelVersion, RunConfig
 from trimtab_trainer.contract.spec import ModelSource
 from trimtab_trainer.errors import TrainerError
@@ -27,7 +28,7 @@ def base_source(config: RunConfig) -> ModelSource:
     version = config.model_version
     if version is None:
         return config.model
-    if version.format == "peftAdapter":
+    if version.format in ADAPTER_FORMATS:
         return version.base_model
     return ModelSource(uri=version.artifact_uri.removesuffix("/manifest.json").rstrip("/"))
 
@@ -51,7 +52,7 @@ def _verified(version: ResolvedModelVersion, *, store: ObjectStore, directory: P
     artifact = fetch_artifact(
         version.artifact_uri, manifest_sha256=version.manifest_sha256, store=store, directory=directory / "version"
     )
-    if version.format == "peftAdapter":
+    if version.format in ADAPTER_FORMATS:
         return artifact.path
     shutil.rmtree(artifact.path)
     if version.format != "safetensors":

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from trimtab_trainer.contract.methods import Lora
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.methods.method import Method, invalid
+from trimtab_trainer.methods.own_adapters import is_adapted
 from trimtab_trainer.methods.targets import ALL_LINEAR, check_targets, is_chosen, pattern_value
 from trimtab_trainer.model_facts import ModelFacts
 from trimtab_trainer.objectives.registry import definition_of
@@ -20,7 +21,8 @@ class LowRankAdapters(Method):
     """Frozen weights, and beside each chosen matrix a product of two small ones."""
 
     is_adapter = True
-    tags = ("lora",)
+    format = "peftAdapter"
+    tags: Sequence[str] = ("lora",)
     field = "method.lora"
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
@@ -82,10 +84,13 @@ def continue_lora(model: Any, lora: Lora, adapter: Path, *, field: str) -> PeftM
     Raises:
         TrainerError: ConfigInvalid where the job asks for another shape than the adapter has.
     """
+    if is_adapted(adapter):
+        raise invalid(f"`{field}` cannot train bottlenecks or LoReFT on; go on with the version's own method.")
+    found = PeftConfig.from_pretrained(adapter)
+    if not isinstance(found, LoraConfig):
+        raise invalid(f"`{field}` cannot train a {found.peft_type.value} adapter on; start from the base model.")
     module = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     has = module.peft_config["default"]
-    if not isinstance(has, LoraConfig):
-        raise invalid(f"`{field}` cannot train a {has.peft_type.value} adapter on; start from the base model.")
     if (has.r, has.lora_alpha) != (lora.r, lora.alpha):
         raise invalid(
             f"`{field}` must be that of the version it goes on from: r {has.r} and alpha {has.lora_alpha:g}; "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.methods import PublishedFormat
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model_facts import ModelFacts
@@ -15,7 +16,9 @@ class Method(ABC):
     """One member of `spec.method`. Methods have no state: everything is in the RunConfig."""
 
     is_adapter = False
-    """Published as a peft adapter that needs the base model; otherwise as a whole model."""
+    """Published as an adapter that needs the base model; otherwise as a whole model."""
+    format: PublishedFormat = "safetensors"
+    """Of what is published."""
     tags: Sequence[str] = ()
     """Of the model card."""
     undecayed: Sequence[str] = ()

@@ -7,13 +7,18 @@ from trimtab_trainer.methods.full import FullFineTuning
 from trimtab_trainer.methods.head_only import HeadOnly
 from trimtab_trainer.methods.lora import LowRankAdapters
 from trimtab_trainer.methods.method import Method
+from trimtab_trainer.methods.own_methods import BottleneckAdapters, RepresentationFineTuning
 from trimtab_trainer.methods.partial import PartialFineTuning
+from trimtab_trainer.methods.prefix_tuning import VirtualTokens
 
 METHODS: Mapping[str, Method] = {
     "lora": LowRankAdapters(),
     "full": FullFineTuning(),
     "headOnly": HeadOnly(),
     "partial": PartialFineTuning(),
+    "adapter": BottleneckAdapters(),
+    "prefixTuning": VirtualTokens(),
+    "reft": RepresentationFineTuning(),
 }
 
 

@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import nn
 
 from trimtab_trainer.methods.method import invalid
+from trimtab_trainer.methods.own_adapters import is_adapted
 
 
 def with_adapter_folded_in(model: Any, adapter: Path | None) -> Any:
@@ -18,6 +19,8 @@ def with_adapter_folded_in(model: Any, adapter: Path | None) -> Any:
     """
     if adapter is None:
         return model
+    if is_adapted(adapter):
+        raise invalid("Bottlenecks and LoReFT cannot be folded into the weights; go on with the version's own method.")
     loaded = PeftModel.from_pretrained(model, adapter)
     settings = loaded.peft_config["default"]
     if settings.is_prompt_learning:

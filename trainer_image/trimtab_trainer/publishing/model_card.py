@@ -41,16 +41,19 @@ def model_card(facts: PublicationFacts) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+_LIBRARIES = {"peftAdapter": "peft", "peftPrompt": "peft", "trimtabAdapter": "trimtab", "safetensors": "transformers"}
+
+
 def _front_matter(facts: PublicationFacts) -> str:
     """YAML, one key a line; every value is JSON, which YAML reads."""
     config = facts.config
-    is_adapter = export_format(config) == "peftAdapter"
+    is_adapter = method_of(config).is_adapter
     relation = "adapter" if is_adapter else "finetune"
     tags = ["trimtab", f"base_model:{relation}:{base_model_name(config)}", *method_of(config).tags]
     front: dict[str, Any] = {
         "base_model": base_model_name(config),
         "base_model_relation": relation,
-        "library_name": "peft" if is_adapter else "transformers",
+        "library_name": _LIBRARIES[export_format(config)],
         "pipeline_tag": definition_of(config).pipeline_tag,
         "tags": tags,
     }

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -22,6 +21,7 @@ from trimtab_trainer.contract.manifests import (
     sha256_hex,
 )
 from trimtab_trainer.contract.messages import ModelSignature, PublishedModel, VersionReply
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS, PublishedFormat
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import base_source
@@ -47,7 +47,7 @@ class ModelOrigin:
     datasets: Sequence[ResolvedDataset]
     metrics: dict[str, float]
     step: int
-    format: Literal["peftAdapter", "safetensors"]
+    format: PublishedFormat
 
 
 class _TakenError(Exception):
@@ -203,7 +203,7 @@ class _Place:
 
     def _describe(self, files: Sequence[FileEntry], origin: ModelOrigin) -> ModelManifest:
         config, parent = self._config, self._config.model_version
-        base_uri = base_source(config).uri if origin.format == "peftAdapter" else config.model.uri
+        base_uri = base_source(config).uri if origin.format in ADAPTER_FORMATS else config.model.uri
         return ModelManifest(
             model_name=config.output.model_name,
             version=self._reply.version,

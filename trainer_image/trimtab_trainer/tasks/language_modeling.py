@@ -161,7 +161,10 @@ class LanguageModeling:
 
     def _logits(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
         """[targets, words] in float32 by the model's own head."""
-        logits = model.module(**batch.inputs, use_cache=False).logits
+        width = batch.inputs["input_ids"].shape[-1]
+        logits = model.module(**batch.inputs, use_cache=False).logits[
+            :, -width:
+        ]  # virtual tokens stand before the text
         return logits.reshape(-1, logits.shape[-1])[batch.positions].float()
 
 
@@ -181,6 +184,8 @@ def choose_layout(model: TrainableModel, examples: Sequence[Encoded]) -> tuple[L
     """
     pad_id = model.tokenizer.pad_token_id
     padded = LanguageModeling(model.device, pad_id, attention=None)
+    if model.has_virtual_tokens:
+        return padded, ""
     attention = packed_implementation(model.device)
     packed = LanguageModeling(model.device, pad_id, attention=attention)
     learnable = [_shortened(example) for example in examples if example.supervised[:CHECKED_TOKENS].any()]

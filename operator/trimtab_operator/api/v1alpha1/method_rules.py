@@ -13,6 +13,10 @@ METHOD_RULES: list[JsonValue] = [
         "method.headOnly needs a task with a head of its own, for example sequenceClassification: the head of a "
         "language model is shared with its embeddings",
     ),
+    _rule(
+        "!has(self.method.prefixTuning) || !has(self.task.causalLanguageModeling) || !self.data.packing",
+        "method.prefixTuning stands before each text by itself: set data.packing to false",
+    ),
     *(
         _rule(
             f"!has(self.training.{practice}) || !has(self.method.{method})",

@@ -9,6 +9,7 @@ from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_trainer.contract.base import Document, only, rules
 from trimtab_trainer.contract.gates import MAX_GATES, Gate
 from trimtab_trainer.contract.messages import MetricValue, ModelSignature
+from trimtab_trainer.contract.methods import ArtifactFormat
 from trimtab_trainer.contract.run_config import ResolvedDataset
 from trimtab_trainer.contract.spec import Data, Objective, Supervised, Task
 
@@ -53,7 +54,7 @@ class Artifact(Document):
     """SHA-256 of manifest.json, which has the SHA-256 of every file."""
     size_bytes: int = Field(ge=0)
     """Size of all files."""
-    format: Literal["peftAdapter", "safetensors", "ensemble"]
+    format: ArtifactFormat
     """What kind of model it is."""
     files: int = Field(ge=0)
     """How many files."""

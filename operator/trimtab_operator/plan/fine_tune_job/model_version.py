@@ -13,6 +13,7 @@ from trimtab_operator.gates import judge
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ObservedJob
 from trimtab_trainer.contract.messages import MAX_REPORTED_METRICS, MetricValue, PublishedModel, TerminationMessage
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 
@@ -79,7 +80,7 @@ def _base_model(observed: ObservedJob, published: PublishedModel) -> BaseModel:
     parent, model = observed.base_version, observed.job.spec.model
     if parent is None:
         return BaseModel(uri=model.uri, digest=published.base_model_digest, revision=model.revision)
-    if parent.published.format == "peftAdapter":
+    if parent.published.format in ADAPTER_FORMATS:
         base = parent.spec.base_model
         return BaseModel(uri=base.uri, digest=published.base_model_digest or base.digest, revision=base.revision)
     return BaseModel(uri=parent.published.uri, digest=published.base_model_digest)

@@ -82,7 +82,7 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
             "spec.method",
             "[has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
             "has(self.reft), has(self.partial)].filter(x, x).size() == 1",
-            "exactly one of lora, full, headOnly, partial must be set",
+            "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set",
             id="union",
         ),
         pytest.param("spec.method.qlora", "false", "qlora is not available in this release", id="unavailable"),

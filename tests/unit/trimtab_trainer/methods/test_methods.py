@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load
+from tests.support.methods import make_model, train_steps
 from tests.support.training import (
     CountedStop,
     Killed,
@@ -16,15 +17,14 @@ from tests.support.training import (
     write_tiny_bert,
     write_tiny_llama,
 )
+from transformers import AutoModel
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.methods.registry import METHODS, method_of
-from trimtab_trainer.model import TrainableModel, load_model, load_tokenizer, prepare
+from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.model_facts import read_model_facts
-from trimtab_trainer.objectives.registry import definition_of
-from trimtab_trainer.optimizer import make_optimizer
 
 CLASSIFY: dict[str, Any] = {"task": {"sequenceClassification": {"labels": ["no", "yes"]}}}
 
@@ -54,9 +54,25 @@ CASES = {
     ),
     "last layer": Case({"partial": {"lastLayers": 1}}, moves=("layers.2.", "model.norm")),
     "embeddings": Case({"partial": {"embeddings": True}}, moves=("embed_tokens", "lm_head")),
+    "houlsby": Case({"adapter": {"placement": "houlsby", "bottleneckSize": 6, "activation": "gelu", "dropout": 0.1}}),
+    "pfeiffer": Case({"adapter": {"reductionFactor": 4}}, training=(("layerwiseLearningRateDecay", 0.9),)),
+    "prefix": Case({"prefixTuning": {"virtualTokens": 3}}),
+    "prompt": Case({"prefixTuning": {"virtualTokens": 3, "kind": "prompt"}}),
+    "loreft": Case({"reft": {"r": 3}}, training=(("weightDecay", 0.1), ("gradualUnfreezing", {"everySteps": 2}))),
+    "loreft in one layer": Case({"reft": {"r": 2, "layers": [1], "dropout": 0.1}}),
     "patterns": Case({"partial": {"patterns": [r".*norm\.weight"]}}, moves=("norm",)),
 }  # fmt: skip
-RESUMED = ["rsLoRA with patterns", "DoRA", "full, layer-wise rates", "full, unfrozen step by step", "last layer"]
+RESUMED = [
+    "rsLoRA with patterns",
+    "DoRA",
+    "full, layer-wise rates",
+    "full, unfrozen step by step",
+    "last layer",
+    "houlsby",
+    "prefix",
+    "prompt",
+    "loreft",
+]
 """lora, full and headOnly are in test_run.py."""
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 
@@ -67,24 +83,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(case: Case, **changes: Any) -> RunConfig:
-    return make_job(**{"method": case.method, "training": dict(case.training), **changes})
-
-
-def make(config: RunConfig, directory: Path) -> TrainableModel:
-    definition, method = definition_of(config), method_of(config)
-    method.check(config, read_model_facts(directory))
-    labels = ("no", "yes") if definition.has_new_head else ()
-    tokenizer = load_tokenizer(directory)
-    loaded, new = load_model(
-        config,
-        directory,
-        auto_model=definition.auto_model,
-        arguments={**definition.load_arguments(config, labels), **method.load_arguments(config)},
-        has_new_head=definition.has_new_head,
-        tokenizer=tokenizer,
-    )
-    module = method.apply(config, loaded, new, None)
-    return prepare(module, tokenizer=tokenizer, device=torch.device("cpu"), precision=torch.float32, labels=labels)
+    data = {"packing": "prefixTuning" not in case.method}
+    return make_job(**{"method": case.method, "training": dict(case.training), "data": data, **changes})
 
 
 def base_weights(model: TrainableModel) -> dict[str, torch.Tensor]:
@@ -92,23 +92,9 @@ def base_weights(model: TrainableModel) -> dict[str, torch.Tensor]:
     found = {}
     for name, tensor in model.module.state_dict().items():
         plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
-        if not any(word in plain for word in ("lora_", "modules_to_save")):
+        if not any(word in plain for word in ("lora_", "modules_to_save", "prompt_encoder", "trimtab_")):
             found[plain.replace(".original_module", "")] = tensor.detach().clone()
     return found
-
-
-def train_steps(model: TrainableModel, config: RunConfig, steps: int = 3) -> list[float]:
-    optimizer = make_optimizer(model.trainable, config.training, undecayed=method_of(config).undecayed)
-    ids = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(1))
-    losses = []
-    for _ in range(steps):
-        logits = model.module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[..., -11:-1, :]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, -10:].flatten())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss))
-    return losses
 
 
 def test_every_method_is_in_the_table() -> None:
@@ -119,7 +105,7 @@ def test_every_method_is_in_the_table() -> None:
 @pytest.mark.parametrize("case", ALL)
 def test_the_formula_counts_what_moves(case: Case, llama: Path) -> None:
     config = job(case)
-    model = make(config, llama)
+    model = make_model(config, llama)
     counted = sum(parameter.numel() for parameter in model.trainable.values())
     assert method_of(config).trained_parameters(config, read_model_facts(llama)) == counted > 0
 
@@ -127,7 +113,7 @@ def test_the_formula_counts_what_moves(case: Case, llama: Path) -> None:
 @pytest.mark.parametrize("case", ALL)
 def test_frozen_weights_are_bit_identical_and_the_others_move(case: Case, llama: Path) -> None:
     config = job(case)
-    model = make(config, llama)
+    model = make_model(config, llama)
     before, moving_before = base_weights(model), model.copy_of_trainable()
     losses = train_steps(model, config)
     assert losses[-1] < losses[0]
@@ -144,11 +130,21 @@ def test_frozen_weights_are_bit_identical_and_the_others_move(case: Case, llama:
         {"full": {}},
         {"partial": {"lastLayers": 1}},
         {"headOnly": {}},
+        {"adapter": {"placement": "houlsby"}},
+        {"reft": {}},
+        {"prefixTuning": {"virtualTokens": 2}},
+        {"prefixTuning": {"virtualTokens": 2, "kind": "prompt"}},
     ],
     ids=str,
 )
 def test_a_new_head_is_trained(method: dict[str, Any], tmp_path: Path) -> None:
-    model = make(make_job(method=method, **CLASSIFY), write_tiny_bert(tmp_path))
+    directory = write_tiny_bert(tmp_path)
+    if "prefixTuning" in method:  # saves new heads, but no other new layers such as a pooler
+        AutoModel.from_pretrained(directory).save_pretrained(directory)
+    model = make_model(make_job(method=method, data={"maxSequenceLength": 64}, **CLASSIFY), directory)
+    before = {name: value.detach().clone() for name, value in model.trainable.items() if "classifier" in name}
+    train_steps(model, make_job(method=method, **CLASSIFY))
+    assert all(not torch.equal(model.trainable[name], value) for name, value in before.items())
     assert {name.rpartition(".")[2] for name in model.trainable if "classifier" in name} == {"weight", "bias"}
 
 
@@ -160,7 +156,7 @@ def test_a_killed_run_resumes_exactly(
         (tmp_path / name).symlink_to(job_files / name)
     storage = MemoryStorage(tmp_path)
     storage.install(monkeypatch)
-    config = job(case, data={"test": []})
+    config = job(case, data={"test": [], "packing": "prefixTuning" not in case.method})
     stop = CountedStop()
     whole = run_job(config, tmp_path / "whole", stop=stop)
     assert whole.code == ExitCode.SUCCEEDED, whole.message.message
@@ -193,4 +189,4 @@ def test_a_killed_run_resumes_exactly(
 )  # fmt: skip
 def test_what_does_not_fit_the_model_is_refused(method: dict[str, Any], words: str, llama: Path) -> None:
     with pytest.raises(TrainerError, match=words):
-        make(make_job(method=method), llama)
+        make_model(make_job(method=method), llama)
