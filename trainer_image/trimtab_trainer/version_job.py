@@ -19,9 +19,10 @@ from trimtab_trainer.contract.run_config import ResolvedModelVersion, VersionJob
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.import_model import import_model, resolved
 from trimtab_trainer.interruption import Interruption, StopSignal
-from trimtab_trainer.publishing.verify import verify
+from trimtab_trainer.publishing.verify import check_signature, verify
 from trimtab_trainer.store.object_store import ObjectStore
 
+_MESSAGE = 512
 CONFIG_VARIABLE = "TRIMTAB_VERSION_JOB_FILE"
 
 
@@ -79,6 +80,13 @@ def check(
     Raises:
         TrainerError: the store's errors while verifying.
     """
+    try:
+        check_signature(version, config.signatures, signed=config.signed, store=store)
+    except TrainerError as error:
+        if error.reason is not TrainerReason.SIGNATURE_INVALID:
+            raise
+        refused = Verification(holds=False, message=str(error)[:_MESSAGE])
+        return TerminationMessage(reason=error.reason, message=str(error)[:1024], verification=refused)
     verification = verify(version, store)
     logs.fact("verified", version=version.name, holds=verification.holds, message=verification.message)
     if not verification.holds:

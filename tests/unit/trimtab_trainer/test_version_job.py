@@ -11,7 +11,7 @@ from tests.support.training import End, Job, run_job
 from trimtab_trainer import termination, version_job
 from trimtab_trainer.contract.exit_codes import ExitCode, TrainerReason
 from trimtab_trainer.contract.messages import TerminationMessage
-from trimtab_trainer.contract.run_config import RunConfig, VersionJobConfig
+from trimtab_trainer.contract.run_config import RunConfig, SignaturePolicy, VersionJobConfig
 
 GATES: dict[str, Any] = {
     "gates": [
@@ -104,6 +104,18 @@ def test_what_does_not_match_is_named(job: Job, tmp_path: Path, s3_endpoint: str
     _, words = run_version_job(other, tmp_path / "other")
     assert words.verification is not None
     assert "manifest.json has sha256" in words.verification.message
+
+
+def test_a_signature_that_is_gone_is_told(job: Job, tmp_path: Path) -> None:
+    config = job()
+    ended = run_job(config, tmp_path / "run")
+    policy = SignaturePolicy(public_keys=["nobody is asked: there is no signature"])
+    signed = of(config, ended).model_copy(update={"signatures": policy, "signed": True})
+    code, words = run_version_job(signed, tmp_path / "again")
+    assert (code, words.reason) == (ExitCode.SIGNATURE_INVALID, TrainerReason.SIGNATURE_INVALID)
+    assert words.verification is not None
+    assert not words.verification.holds
+    assert "there is no s3://" in words.verification.message
 
 
 def test_data_that_is_gone_is_no_verdict_on_the_bytes(job: Job, tmp_path: Path) -> None:

@@ -129,6 +129,15 @@ class VersionImport(Document):
     base_model: spec.ModelSource
 
 
+class SignaturePolicy(Document):
+    """Whose signatures a server believes."""
+
+    public_keys: list[str] = Field(default_factory=list)
+    """PEM. Empty: signatures are not looked at."""
+    required: bool = False
+    """Versions without a signature are refused too."""
+
+
 class VersionJobConfig(Document):
     """Everything that a pod needs to know which looks at a published version: reads it back, and measures it if asked to."""
 
@@ -140,6 +149,10 @@ class VersionJobConfig(Document):
     """Publish this first."""
     task: spec.Task
     store: Store
+    signatures: SignaturePolicy = Field(default_factory=SignaturePolicy)
+    """Whose signatures are believed."""
+    signed: bool = False
+    """The ModelVersion has a signature: one that is gone from the store is missed."""
     evaluate: VersionEvaluationConfig | None = None
     """Absent: only verify."""
     accelerators: int = 0
@@ -158,15 +171,6 @@ class ServedVersion(Document):
     """The ModelVersion has a signature: one that is gone from the store is missed."""
     weight: int = Field(default=100, ge=0, le=100)
     """Share of the requests to `modelName`, in percent."""
-
-
-class SignaturePolicy(Document):
-    """Whose signatures a server believes."""
-
-    public_keys: list[str] = Field(default_factory=list)
-    """PEM. Empty: signatures are not looked at."""
-    required: bool = False
-    """Versions without a signature are refused too."""
 
 
 class ServerConfig(Document):

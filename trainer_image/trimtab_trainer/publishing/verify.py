@@ -4,10 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 
+from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import FileEntry, ModelManifest, sha256_hex
 from trimtab_trainer.contract.messages import Verification
-from trimtab_trainer.contract.run_config import ResolvedModelVersion
+from trimtab_trainer.contract.run_config import ResolvedModelVersion, ServedVersion, SignaturePolicy
+from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.s3 import split_uri
+from trimtab_trainer.publishing import signature
+from trimtab_trainer.publishing.signature import SIGNATURE_PATH
 from trimtab_trainer.store.errors import ObjectNotFoundError
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -48,6 +52,43 @@ def verify(version: ResolvedModelVersion, store: ObjectStore) -> Verification:
     with ThreadPoolExecutor(_PARALLEL_FILES, thread_name_prefix="verify") as pool:
         problems = [problem for problem in pool.map(problem_of, manifest.files) if problem]
     return _verdict(problems, manifest, uri)
+
+
+def check_signature(
+    version: ServedVersion | ResolvedModelVersion, policy: SignaturePolicy, *, signed: bool, store: ObjectStore
+) -> None:
+    """A signature must hold by a trusted key. Without trusted keys nothing is checked.
+
+    What is signed is the manifest, whose digest the ModelVersion pins and which has the digest of every file.
+
+    Args:
+        version: where it is, and the digest of its manifest.
+        policy: whom to believe.
+        signed: the ModelVersion has a signature: one that is gone from the store is missed.
+        store: the endpoint and credentials.
+
+    Raises:
+        TrainerError: SignatureInvalid for a signature that does not hold, or is missing where it is required.
+    """
+    if not policy.public_keys:
+        return
+    bucket, prefix = split_uri(version.artifact_uri.removesuffix("/manifest.json").rstrip("/"))
+    key = f"{prefix}/{SIGNATURE_PATH}"
+    try:
+        signature.verify(store.get(key, bucket=bucket), version.manifest_sha256, policy.public_keys)
+    except ObjectNotFoundError as error:
+        if policy.required or signed:
+            raise _invalid(version.name, f"there is no {store.uri(key, bucket)}") from error
+    except signature.SignatureError as error:
+        raise _invalid(version.name, f"{store.uri(key, bucket)}: {error}") from error
+
+
+def _invalid(name: str, why: str) -> TrainerError:
+    return TrainerError(
+        TrainerReason.SIGNATURE_INVALID,
+        f"The signature of {name} does not hold: {why}. It is not loaded. Publish it again with output.sign, or correct "
+        "signing.publicKeys of the TrainingProfile.",
+    )
 
 
 def _verdict(problems: list[str], manifest: ModelManifest, uri: str) -> Verification:

@@ -7,12 +7,10 @@ from typing import Protocol
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig, SignaturePolicy
+from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.fetch import s3
 from trimtab_trainer.fetch.by_uri import fetch_artifact, fetch_model
-from trimtab_trainer.publishing.signature import SIGNATURE_PATH, SignatureError, verify
-from trimtab_trainer.store.errors import ObjectNotFoundError
+from trimtab_trainer.publishing.verify import check_signature
 from trimtab_trainer.store.object_store import ObjectStore
 
 
@@ -62,7 +60,7 @@ class StoreSource:
         target = self._folder(served)
         target.mkdir(parents=True)
         with ObjectStore.open(config.store, credentials=self._credentials) as store:
-            check_signature(served, config.signatures, store=store)
+            check_signature(served, config.signatures, signed=served.signed, store=store)
             fetched = fetch_artifact(
                 served.artifact_uri, manifest_sha256=served.manifest_sha256, store=store, directory=target
             )
@@ -85,32 +83,3 @@ class StoreSource:
 
     def _folder(self, served: ServedVersion) -> Path:
         return self._directory / "versions" / served.name
-
-
-def check_signature(served: ServedVersion, policy: SignaturePolicy, *, store: ObjectStore) -> None:
-    """A signature must hold by a trusted key, before anything of the model is fetched. Without trusted keys nothing is checked.
-
-    What is signed is the manifest, whose digest the ModelVersion pins and which has the digest of every file.
-
-    Raises:
-        TrainerError: SignatureInvalid for a signature that does not hold, or is missing where it is required.
-    """
-    if not policy.public_keys:
-        return
-    bucket, prefix = s3.split_uri(served.artifact_uri.removesuffix("/manifest.json").rstrip("/"))
-    key = f"{prefix}/{SIGNATURE_PATH}"
-    try:
-        verify(store.get(key, bucket=bucket), served.manifest_sha256, policy.public_keys)
-    except ObjectNotFoundError as error:
-        if policy.required or served.signed:
-            raise _unsigned(served, f"there is no {store.uri(key, bucket)}") from error
-    except SignatureError as error:
-        raise _unsigned(served, f"{store.uri(key, bucket)}: {error}") from error
-
-
-def _unsigned(served: ServedVersion, why: str) -> TrainerError:
-    return TrainerError(
-        TrainerReason.SIGNATURE_INVALID,
-        f"{served.name} is not loaded, because its signature does not hold: {why}. Publish it again with output.sign, or correct "
-        "signing.publicKeys of the TrainingProfile.",
-    )

@@ -16,7 +16,12 @@ from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import USER_MUST_ACT
 from trimtab_trainer.contract.gates import Evaluation
 from trimtab_trainer.contract.manifests import canonical_json
-from trimtab_trainer.contract.run_config import VersionEvaluationConfig, VersionImport, VersionJobConfig
+from trimtab_trainer.contract.run_config import (
+    SignaturePolicy,
+    VersionEvaluationConfig,
+    VersionImport,
+    VersionJobConfig,
+)
 from trimtab_trainer.contract.spec import Task
 
 COMMAND = ("python", "-m", "trimtab_trainer.version_job")
@@ -66,9 +71,16 @@ def version_job_config(observed: ObservedVersion, *, measures: bool, storage: St
         import_from=_import(version) if version.artifact is None else None,
         task=version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
         store=store(storage.metadata.name, storage.spec),
+        signatures=_signatures(observed.profile),
+        signed=version.spec.signature is not None,
         evaluate=_evaluation(observed) if measures else None,
         accelerators=evaluation.accelerators if measures and evaluation else 0,
     )
+
+
+def _signatures(profile: TrainingProfile | None) -> SignaturePolicy:
+    """What is missing is said by Promotable; here what is there must hold."""
+    return SignaturePolicy(public_keys=profile.spec.signing.public_keys if profile else [])
 
 
 def _import(version: ModelVersion) -> VersionImport | None:

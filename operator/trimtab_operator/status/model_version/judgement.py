@@ -55,7 +55,7 @@ def imported(version: ModelVersion, check: VersionCheck | None) -> Artifact | No
 def verified(spec: ModelVersionSpec, last: VersionVerification | None, check: VersionCheck | None) -> Fact:
     """Whether the bytes in the store are those that were published. Servers verify again before they load, in any case."""
     if last is not None and last.holds is not None:
-        reason = Reason.BYTES_VERIFIED if last.holds else Reason.DIGEST_MISMATCH
+        reason = Reason.BYTES_VERIFIED if last.holds else _reason(last.reason or Reason.DIGEST_MISMATCH.value)
         return fact(
             "Verified", holds=last.holds, reason=reason, message=f"{last.message} (Job {last.job_name}, {last.time})"
         )
@@ -139,7 +139,7 @@ def _verification(check: VersionCheck, before: VersionVerification | None, *, no
         job_name=check.job_name,
         time=format_time(now),
         holds=found.holds if found else None,
-        reason="" if found else reason,
+        reason="" if found and reason != Reason.SIGNATURE_INVALID else reason,
         message=shorten(found.message if found else message),
     )
 

@@ -20,7 +20,7 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.preflight import signing_key
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
 from trimtab_trainer.publishing.signature import SignatureError, SigningKey, verify
-from trimtab_trainer.server.sources import check_signature
+from trimtab_trainer.publishing.verify import check_signature
 from trimtab_trainer.store.object_store import ObjectStore
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "model-signing"
@@ -201,7 +201,9 @@ def test_a_later_attempt_signs_what_an_earlier_one_left_unsigned(store: ObjectSt
     assert first.signature is None
     again = published(store, tmp_path / "export", KEY, attempt=2)
     assert (again.version, again.manifest_sha256) == (1, first.manifest_sha256)
-    check_signature(served(again), SignaturePolicy(public_keys=[KEY.public_pem], required=True), store=store)
+    check_signature(
+        served(again), SignaturePolicy(public_keys=[KEY.public_pem], required=True), signed=True, store=store
+    )
 
 
 def lose(store: ObjectStore) -> None:
@@ -239,8 +241,8 @@ def test_what_a_server_loads(
     version = served(published(store, write(tmp_path / "export", FILES), key))
     happens(store)
     if not words:
-        check_signature(version, policy, store=store)
+        check_signature(version, policy, signed=version.signed, store=store)
         return
     with pytest.raises(TrainerError, match=words) as caught:
-        check_signature(version, policy, store=store)
+        check_signature(version, policy, signed=version.signed, store=store)
     assert caught.value.reason is TrainerReason.SIGNATURE_INVALID

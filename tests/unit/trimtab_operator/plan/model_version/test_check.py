@@ -4,7 +4,17 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.builders import NOW, SETTINGS, after, make_profile, make_storage, make_version, pod_of, published
+from tests.support.builders import (
+    NOW,
+    SETTINGS,
+    SHA,
+    after,
+    make_profile,
+    make_storage,
+    make_version,
+    pod_of,
+    published,
+)
 from tests.support.manifests import smallest
 
 from trimtab_operator.api.times import format_time
@@ -134,6 +144,19 @@ def test_each_new_value_is_a_job_and_an_answered_one_is_none() -> None:
     assert set(world.look().jobs) == first
     assert world.annotate().plan == Plan(), "an annotation that was taken away asks for nothing"
     assert set(world.annotate(verify="2").jobs).isdisjoint(first), "the old Job goes when another is made"
+
+
+def test_a_signature_that_does_not_hold_is_told_as_that() -> None:
+    keys = ["-----BEGIN PUBLIC KEY-----\nabc=\n-----END PUBLIC KEY-----\n"]
+    signature = {"keyId": SHA, "sha256": SHA}
+    profile = make_profile(signing={"publicKeys": keys, "required": True})
+    world = World(make_version(**TRAINED, signature=signature), profile=profile).annotate(verify="1")
+    config = config_of(next(iter(world.jobs.values())))
+    assert (config.signatures.public_keys, config.signed) == (keys, True)
+    found = {"holds": False, "message": "The signature of support-tone-v1 does not hold."}
+    world.end(words={"reason": "SignatureInvalid", "message": "x", "verification": found}, code=19, complete=False)
+    assert world.said("Verified") == ("False", Reason.SIGNATURE_INVALID)
+    assert "does not hold" in world.message("Verified")
 
 
 def test_a_tampered_file_is_named_and_stays_so_until_the_next_look() -> None:
