@@ -43,7 +43,7 @@ from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
-from trimtab_trainer.train import TrainingRun
+from trimtab_trainer.training_run import TrainingRun
 
 
 def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:

@@ -36,7 +36,8 @@ from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.state import LoopState, RunState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.store.probe import probe_store
-from trimtab_trainer.train import TrainingRun, save_checkpoint, train
+from trimtab_trainer.train import save_checkpoint, train
+from trimtab_trainer.training_run import TrainingRun
 
 ERROR_PATIENCE_SECONDS = 60.0
 """How long a failing attempt waits for a checkpoint that is still on its way."""

@@ -54,10 +54,12 @@ class Anchor:
         """Add the gradient of `sum(stiffness / 2 * (weight - start)^2)` to the weights' own; that sum."""
         penalty = 0.0
         for name, weight in weights.items():
+            if weight.grad is None:  # it does not move yet
+                continue
             distance = weight.detach() - self.start[name]
             force = self.stiffness(name) * distance
             penalty += 0.5 * float((force * distance).sum())
-            weight.grad = force if weight.grad is None else weight.grad.add_(force)
+            weight.grad += force
         return penalty
 
 

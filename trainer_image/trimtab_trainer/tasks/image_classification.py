@@ -85,7 +85,7 @@ class PictureClassification(SequenceClassification):
 class PictureLabelling(TaskDefinition):
     """One label for a picture."""
 
-    metric_names = ("loss", "accuracy", "precision", "recall", "f1")
+    metric_names = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc")
     formats = ("labelledImage",)
     auto_model = AutoModelForImageClassification
     auto_processor = "AutoImageProcessor"

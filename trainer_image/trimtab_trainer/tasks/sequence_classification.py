@@ -1,4 +1,4 @@
-"""Task sequenceClassification: padded batches of like lengths, loss, accuracy, macro precision, recall and F1."""
+"""Task sequenceClassification: padded batches of like lengths, loss, accuracy, macro precision, recall, F1 and ROC-AUC."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from trimtab_trainer.practices.classes import class_weights
 from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.padding import padded
+from trimtab_trainer.tasks.roc import roc_auc, score_counts
 from trimtab_trainer.tasks.scores import ratio
 from trimtab_trainer.tasks.task import Sums, Task
 
@@ -71,7 +72,7 @@ class SequenceClassification:
 
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: LabelledBatch) -> Sums:
-        """Loss, targets, and for each class: how often right, how often predicted, how often true."""
+        """Loss, targets, and for each class: how often right, how often predicted, how often true, with which scores."""
         logits = self.logits(model, batch)
         sums = {"targets": float(len(batch.labels))}
         sums["loss"] = float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
@@ -81,7 +82,7 @@ class SequenceClassification:
             sums[f"right/{label}"] = float((is_predicted & is_true).sum())
             sums[f"predicted/{label}"] = float(is_predicted.sum())
             sums[f"true/{label}"] = float(is_true.sum())
-        return sums
+        return sums | score_counts(logits, batch.labels)
 
     @torch.no_grad()
     def examine(self, model: TrainableModel, batch: LabelledBatch) -> list[Finding]:
@@ -103,6 +104,7 @@ class SequenceClassification:
             "precision": sum(precision) / len(present),
             "recall": sum(recall) / len(present),
             "f1": sum(f1) / len(present),
+            "roc_auc": roc_auc(sums, len(names)),
         }
 
     def logits(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
@@ -115,7 +117,7 @@ class SequenceClassification:
 class TextClassification(TaskDefinition):
     """One label for a whole text."""
 
-    metric_names = ("loss", "accuracy", "precision", "recall", "f1")
+    metric_names = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc")
     formats = ("labelled",)
     auto_model = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"

@@ -31,6 +31,7 @@ def test_the_pull_is_the_penaltys_gradient(settings: Continual) -> None:
     expected = torch.zeros(())
     for name, weight in model.trainable.items():
         weight.data += 0.1 * torch.randn_like(weight)
+        weight.grad = torch.zeros_like(weight)
         start = torch.zeros_like(weight) if settings.l2sp and name in HEAD else anchor.start[name]
         stiffness = 3.0 * anchor.fisher[name] if settings.ewc else 0.1 if name in HEAD else 0.5
         expected = expected + (stiffness / 2 * (weight - start) ** 2).sum()
