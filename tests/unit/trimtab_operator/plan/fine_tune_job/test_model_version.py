@@ -16,9 +16,11 @@ from tests.support.builders import (
 )
 from tests.support.world import World
 
-from trimtab_operator.api.v1alpha1 import ModelVersion
+from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelVersion
 from trimtab_operator.plan.fine_tune_job.config_map import run_config
 from trimtab_trainer.contract.gates import GateMeasurement
+from trimtab_trainer.contract.manifests import config_sha256, run_identity
+from trimtab_trainer.contract.run_config import RunConfig
 
 
 def complete(world: World, **words: Any) -> tuple[ModelVersion, dict[str, Any]]:
@@ -94,3 +96,34 @@ def test_the_trainer_is_told_whom_to_beat() -> None:
     config = run_config(seen, 1, profile=make_profile().spec, storage=make_storage().spec, settings=SETTINGS)
     assert config.champion is not None
     assert (config.champion.name, config.champion.artifact_uri) == ("support-tone-v3", rival.spec.artifact.uri)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({}, id="the smallest"),
+        pytest.param(
+            {
+                "method": {"lora": {"r": 4, "alpha": 8}},
+                "training": {"learningRate": 0.01, "schedule": {"linear": {"warmupRatio": 0.1}}, "maxSteps": 7},
+                "data": {"maxSequenceLength": 64, "packing": False},
+                "checkpoints": {"everySteps": 5, "keepLast": 4},
+                "output": {"versionLabel": "spring", "sign": True, "signingSecretName": "key"},
+            },
+            id="much is set",
+        ),
+    ],
+)
+def test_what_the_provenance_holds_makes_the_same_run_again(spec: dict[str, Any]) -> None:
+    """docs/provenance.md: `externalParameters` as the spec of a new job."""
+
+    def config_of(job: FineTuneJob) -> RunConfig:
+        profile, storage = make_profile().spec, make_storage().spec
+        return run_config(observed(job), 1, profile=profile, storage=storage, settings=SETTINGS)
+
+    first = config_of(make_job(**spec))
+    again = make_job(name="again")
+    body = {**again.to_json(), "spec": run_identity(first)}
+    second = config_of(FineTuneJob.parse(body))
+    assert config_sha256(second) == config_sha256(first)
+    assert second.training == first.training
