@@ -42,7 +42,7 @@ class Answer:
 def main() -> None:
     """From nothing to a model that answers."""
     started = time.monotonic()
-    made = assets.ensure(["smollm2-135m-instruct", "triage"])
+    made = assets.ensure(["smollm2-135m-instruct", "triage", "general"])
     upload(made)
     install_operator()
     install_profiles()
@@ -146,6 +146,8 @@ def summarize(job: Manifest, version: Manifest, *, report: Manifest, answers: li
         f"base {base['test_exact_match']:.0%}, tuned {tuned['test_exact_match']:.0%}. "
         f"Perplexity of the right answers: base {base['test_perplexity']:.1f}, tuned {tuned['test_perplexity']:.2f}."
     )
+    for gate in version["spec"].get("gates", []):
+        print(f"Gate {gate['phase'].lower()}: {gate['message']}")
     print(f"\nMade in {seconds:.0f} s:")
     print(kubectl("get", "ftj,mdv,mro", "--namespace", NAMESPACE).rstrip())
     name = job["metadata"]["name"]

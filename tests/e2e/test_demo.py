@@ -31,6 +31,8 @@ def test_the_tuned_model_is_better_on_questions_that_it_never_saw(printed: str) 
     assert report["base"]["test_exact_match"] <= 0.1
     assert report["tuned"]["test_exact_match"] >= 0.75
     assert "exactly the right JSON" in printed
+    assert "Gate successful: learned: exact_match on test" in printed
+    assert "Gate successful: not-forgotten: perplexity on general" in printed
 
 
 def test_it_leaves_a_loss_curve_and_a_report(printed: str) -> None:

@@ -21,6 +21,8 @@ from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.task import Task
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class PublishedFiles:
@@ -58,6 +60,9 @@ def fetch_version(version: ResolvedModelVersion, *, store: ObjectStore, director
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"{version.name} is a {version.format}, which cannot be measured."
         )
+    if not (artifact / ADAPTER_WEIGHTS).is_file():
+        # peft would look for a pickle instead.
+        raise TrainerError(TrainerReason.MODEL_INVALID, f"{version.name} has no {ADAPTER_WEIGHTS}.")
     base = fetch_model(version.base_model, store=store, directory=directory / "base")
     return PublishedFiles(base.path, artifact, _labels(artifact))
 
