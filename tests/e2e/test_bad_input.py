@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
         pytest.param({"method": {"lora": None, "loar": {}}}, "loar", id="unknown method"),
         pytest.param(
             {"method": {"full": {}}},
-            "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set",
+            "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set",
             id="two methods",
         ),
         pytest.param({"model": {"uri": "ftp://somewhere/model"}}, "spec.model.uri", id="unknown scheme"),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 NOT_YET = "is not available in this release"
 TASKS = "exactly one of causalLanguageModeling, sequenceClassification, tokenClassification, questionAnswering"
-METHODS = "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set"
+METHODS = "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set"
 SEVERAL = [
     {"name": "tone", "head": {"sequenceClassification": {}}},
     {"name": "people", "head": {"tokenClassification": {}}},
@@ -79,6 +79,8 @@ ACCEPTED = [
     job("", {"spec.method": {"adapter": {"placement": "houlsby", "bottleneckSize": 8}}}, "bottlenecks"),
     job("", {"spec.method": {"prefixTuning": {"kind": "prompt"}}, "spec.data.packing": False}, "trained prompts"),
     job("", {"spec.method": {"reft": {"layers": [0, 5]}}}, "LoReFT"),
+    job("", {"spec.method": {"qlora": {"r": 8, "doubleQuantization": False}}}, "LoRA on four bits"),
+    job("", {"spec.output.merge": True}, "a merged adapter"),
     job("", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise rates"),
     job("", {"spec.training.gradualUnfreezing": {"everyEpochs": 0.5}}, "gradual unfreezing"),
     row(
@@ -231,7 +233,6 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    job(f"qlora {NOT_YET}", {"spec.method": {"qlora": {"r": 8}}}, "qlora"),
     *(
         job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
         for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
@@ -253,7 +254,7 @@ REFUSED = [
         {"spec.evaluation.gates": [GATE | {"source": "general", "successCondition": "result; 1"}], **GENERAL},
         "a condition that is no arithmetic",
     ),
-    job("merge must be false", {"spec.output.merge": True}, "merge"),
+    job("output.merge folds a LoRA adapter", {"spec.output.merge": True, "spec.method": {"reft": {}}}, "merged LoReFT"),
     job("weight must be 1.0", {"spec.data.train.0.weight": 2.0}, "data weight"),
     row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),

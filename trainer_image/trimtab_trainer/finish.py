@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from torch import Tensor
 
 from trimtab_trainer.attempt import Attempt, peak_memory_bytes
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -25,6 +26,7 @@ from trimtab_trainer.preflight import signing_key
 from trimtab_trainer.prepare import Prepared
 from trimtab_trainer.publishing.export import export_format, export_model
 from trimtab_trainer.publishing.facts import PublicationFacts
+from trimtab_trainer.publishing.merge import merge_adapter
 from trimtab_trainer.publishing.model_card import model_card
 from trimtab_trainer.publishing.provenance import write_provenance
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
@@ -43,6 +45,7 @@ from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
+from trimtab_trainer.tasks.attention import attention_implementation
 from trimtab_trainer.training_run import TrainingRun
 
 
@@ -143,6 +146,8 @@ def publish_model(
 ) -> None:
     """Export, reserve a version, upload and verify."""
     config, directory = attempt.config, attempt.scratch / "export"
+    if config.output.merge:
+        merge_adapter(prepared.model, lambda: example_outputs(prepared))
     export_model(prepared.model, config, directory)
     if prepared.model.labels:
         (directory / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
@@ -185,6 +190,18 @@ def publication_facts(
         trained_parameters=sum(parameter.numel() for parameter in prepared.model.trainable.values()),
         truncated={name: split.summary.truncated for name, split in prepared.splits.items()},
     )
+
+
+def example_outputs(prepared: Prepared) -> Tensor:
+    """Logits of the first example's tokens; for tasks that read none, what is counted of its answer."""
+    model, first = prepared.model, prepared.splits["train"].encoded[0]
+    if not hasattr(first, "ids"):
+        return torch.tensor(sorted(prepared.task.measure(model, prepared.task.collate([first])).values()))
+    ids = torch.from_numpy(first.ids).long()[None].to(model.device)
+    base = model.base
+    with model.autocast(), attention_implementation(base, "sdpa"):
+        logits: Tensor = base(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    return logits
 
 
 def _reserve(attempt: Attempt, taken: list[int]) -> VersionReply:

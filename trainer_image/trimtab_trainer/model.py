@@ -152,5 +152,10 @@ def prepare(
         # Frozen weights that are published with the trained ones must stay exactly what they were.
         if keeps_base and not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(precision)
+    for part in module.modules():
+        if hasattr(part, "compute_type_is_set"):  # bitsandbytes' 4-bit matrices
+            part.compute_dtype, part.compute_type_is_set = precision, True
+            # Else evaluations on some CPUs would pack the weights anew, for products in bfloat16.
+            part.support_avx512bf16_for_cpu = False
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
+from trimtab_trainer.contract.base import Document, OneOf, rules
 
 ArtifactFormat = Literal["peftAdapter", "peftPrompt", "trimtabAdapter", "safetensors", "ensemble"]
 """What a ModelVersion's bytes are: an adapter that peft merges or mixes, trained prefixes that peft loads, an adapter that
@@ -52,6 +52,13 @@ class Lora(Document):
     """Other alphas for some modules, likewise."""
     initialization: Literal["default", "gaussian", "orthogonal"] = "default"
     """How the adapter starts: B at zero and A uniform (`default`) or normal (`gaussian`); or both from one orthogonal basis whose product is zero (`orthogonal`). The model starts as the base model in each case."""
+
+
+class Qlora(Lora):
+    """LoRA over a base model in 4-bit NF4 (Dettmers et al., 2023, arXiv:2305.14314). Embeddings, norms and heads stay as they are."""
+
+    double_quantization: bool = True
+    """Quantise the scales of the blocks too: 0.37 bits less for each weight."""
 
 
 class Adapter(Document):
@@ -131,7 +138,7 @@ class Method(OneOf):
     """Every weight."""
     head_only: HeadOnly | None = None
     """The task's head alone."""
-    qlora: Empty | None = unavailable()
+    qlora: Qlora | None = None
     """LoRA on a 4-bit base model."""
     adapter: Adapter | None = None
     """Bottleneck adapters."""

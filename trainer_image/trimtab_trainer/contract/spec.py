@@ -312,8 +312,8 @@ class Output(Document):
     """Name that the versions of this model share. The next free number becomes `<modelName>-v<version>`."""
     version_label: str = Field(default="", max_length=63)
     """A word for humans, kept with the version."""
-    merge: bool = only(value=False)
-    """Fold the adapter into the base model before publishing."""
+    merge: bool = False
+    """Fold a LoRA adapter into the base model before publishing, once the logits are found to be the same: a whole model that needs no peft."""
     sign: bool = False
     """Sign the published model in the OpenSSF model signing format (`manifest.sig`), by the elliptic-curve key of a Secret in the job's namespace."""
     signing_secret_name: str = Field(default="", max_length=253)

@@ -10,12 +10,14 @@ from trimtab_trainer.methods.method import Method
 from trimtab_trainer.methods.own_methods import BottleneckAdapters, RepresentationFineTuning
 from trimtab_trainer.methods.partial import PartialFineTuning
 from trimtab_trainer.methods.prefix_tuning import VirtualTokens
+from trimtab_trainer.methods.qlora import QuantizedLowRankAdapters
 
 METHODS: Mapping[str, Method] = {
     "lora": LowRankAdapters(),
     "full": FullFineTuning(),
     "headOnly": HeadOnly(),
     "partial": PartialFineTuning(),
+    "qlora": QuantizedLowRankAdapters(),
     "adapter": BottleneckAdapters(),
     "prefixTuning": VirtualTokens(),
     "reft": RepresentationFineTuning(),

@@ -21,7 +21,7 @@ SHARD_SIZE = "4GB"
 
 def export_format(config: RunConfig) -> PublishedFormat:
     """Some methods publish an adapter; the others whole models."""
-    return method_of(config).format
+    return "safetensors" if config.output.merge else method_of(config).format
 
 
 def check_finite(model: TrainableModel) -> None:

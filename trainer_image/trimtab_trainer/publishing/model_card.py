@@ -47,7 +47,7 @@ _LIBRARIES = {"peftAdapter": "peft", "peftPrompt": "peft", "trimtabAdapter": "tr
 def _front_matter(facts: PublicationFacts) -> str:
     """YAML, one key a line; every value is JSON, which YAML reads."""
     config = facts.config
-    is_adapter = method_of(config).is_adapter
+    is_adapter = export_format(config) != "safetensors"
     relation = "adapter" if is_adapter else "finetune"
     tags = ["trimtab", f"base_model:{relation}:{base_model_name(config)}", *method_of(config).tags]
     front: dict[str, Any] = {

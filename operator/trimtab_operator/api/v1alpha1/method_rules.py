@@ -14,6 +14,10 @@ METHOD_RULES: list[JsonValue] = [
         "language model is shared with its embeddings",
     ),
     _rule(
+        "!self.output.merge || has(self.method.lora)",
+        "output.merge folds a LoRA adapter into the base model: set method.lora, or leave merge out",
+    ),
+    _rule(
         "!has(self.method.prefixTuning) || !has(self.task.causalLanguageModeling) || !self.data.packing",
         "method.prefixTuning stands before each text by itself: set data.packing to false",
     ),

@@ -82,16 +82,10 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
             "spec.method",
             "[has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
             "has(self.reft), has(self.partial)].filter(x, x).size() == 1",
-            "exactly one of lora, full, headOnly, adapter, prefixTuning, reft, partial must be set",
+            "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set",
             id="union",
         ),
-        pytest.param("spec.method.qlora", "false", "qlora is not available in this release", id="unavailable"),
-        pytest.param(
-            "spec.output.merge",
-            "self == false",
-            "merge must be false: other values are not available in this release",
-            id="only one value",
-        ),
+        pytest.param("spec.objective.tao", "false", "tao is not available in this release", id="unavailable"),
         pytest.param("spec.task", "self == oldSelf", "task is immutable", id="immutable union"),
         pytest.param("spec.managedBy", "self == oldSelf", "managedBy is immutable", id="immutable with a default"),
         pytest.param("spec.model.uri", "self == oldSelf", "model is immutable", id="immutable with its object"),

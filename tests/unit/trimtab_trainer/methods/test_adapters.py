@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.support.methods import IDS, make_model, train_steps
-from tests.support.training import make_job, write_tiny_llama
+from tests.support.training import MemoryStorage, make_job, run_job, write_tiny_llama
 from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.methods import Reft
@@ -17,8 +17,10 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.methods.loreft import MODULE, Intervention
 from trimtab_trainer.methods.own_adapters import SETTINGS_FILE, WEIGHTS_FILE, load_adapter
 from trimtab_trainer.methods.registry import method_of
+from trimtab_trainer.model_facts import read_model_facts
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.publishing.export import export_format, export_model, loading_code
+from trimtab_trainer.publishing.merge import merge_adapter
 
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"r": 4}},
@@ -185,3 +187,47 @@ def test_what_has_no_place_is_refused(method: dict[str, Any], words: str, llama:
 def test_prefixes_are_refused_in_packed_rows(llama: Path) -> None:
     with pytest.raises(TrainerError, match=r"set `data\.packing: false`"):
         make_model(make_job(method={"prefixTuning": {}}), llama)
+
+
+def test_four_bits_take_less_memory(tmp_path: Path) -> None:
+    directory = write_tiny_llama(tmp_path, hidden_size=64, intermediate_size=256)
+    sizes, facts = {}, read_model_facts(directory)
+    for kind in ("lora", "qlora"):
+        config = make_job(method={kind: {"r": 4}})
+        model = make_model(config, directory)
+        tensors = {tensor.data_ptr(): tensor for tensor in model.module.state_dict().values()}
+        sizes[kind] = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        assert method_of(config).weight_bytes(config, facts, 4) == pytest.approx(sizes[kind], rel=0.1)
+    assert sizes["qlora"] < 0.5 * sizes["lora"]
+
+
+@pytest.mark.parametrize("name", ["lora", "DoRA with ranks"])
+def test_a_merged_model_is_the_same_function(name: str, llama: Path) -> None:
+    config = job(ADAPTERS[name])
+    model = make_model(config, llama)
+    train_steps(model, config)
+    expected = logits_of(model.module)
+    merge_adapter(model, lambda: logits_of(model.module))
+    assert type(model.module).__name__ == "LlamaForCausalLM"
+    torch.testing.assert_close(logits_of(model.module), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_merge_that_changes_the_function_is_not_published(llama: Path) -> None:
+    model = make_model(job(ADAPTERS["lora"]), llama)
+    answers = iter([torch.ones(3), torch.tensor([1.0, 1.0, 1.01])])
+    with pytest.raises(TrainerError, match="nothing is published"):
+        merge_adapter(model, lambda: next(answers))
+
+
+def test_a_merged_run_publishes_a_whole_model(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("models", "data"):
+        (tmp_path / name).symlink_to(job_files / name)
+    storage = MemoryStorage(tmp_path)
+    storage.install(monkeypatch)
+    ended = run_job(make_job(output={"modelName": "tone", "merge": True}, data={"test": []}), tmp_path / "run")
+    assert (ended.code, storage.published.get("format")) == (0, "safetensors"), ended.message.message
+    loaded = AutoModelForCausalLM.from_pretrained(storage.published["path"])
+    base = AutoModelForCausalLM.from_pretrained(job_files / "models" / "llama")
+    moved = [name for name, value in loaded.state_dict().items() if not torch.equal(value, base.state_dict()[name])]
+    assert len(moved) == 14  # the seven matrices of each of its two layers
+    assert "PeftModel" not in (storage.published["path"] / "README.md").read_text()

@@ -54,6 +54,7 @@ CASES = {
     ),
     "last layer": Case({"partial": {"lastLayers": 1}}, moves=("layers.2.", "model.norm")),
     "embeddings": Case({"partial": {"embeddings": True}}, moves=("embed_tokens", "lm_head")),
+    "qlora": Case({"qlora": {"r": 4, "doubleQuantization": True}}),
     "houlsby": Case({"adapter": {"placement": "houlsby", "bottleneckSize": 6, "activation": "gelu", "dropout": 0.1}}),
     "pfeiffer": Case({"adapter": {"reductionFactor": 4}}, training=(("layerwiseLearningRateDecay", 0.9),)),
     "prefix": Case({"prefixTuning": {"virtualTokens": 3}}),
@@ -72,6 +73,7 @@ RESUMED = [
     "prefix",
     "prompt",
     "loreft",
+    "qlora",
 ]
 """lora, full and headOnly are in test_run.py."""
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
@@ -134,6 +136,7 @@ def test_frozen_weights_are_bit_identical_and_the_others_move(case: Case, llama:
         {"reft": {}},
         {"prefixTuning": {"virtualTokens": 2}},
         {"prefixTuning": {"virtualTokens": 2, "kind": "prompt"}},
+        {"qlora": {}},
     ],
     ids=str,
 )
