@@ -56,6 +56,10 @@ class Embeddings:
 
     def add(self, layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         """The hook: embeddings with what is to be added to them."""
+        if (
+            self.examples.shape != output.shape[:2]
+        ):  # looked up outside of the trunk, as prompt tuning does: one example a row
+            self.examples = example_numbers(output[..., 0], None, None)
         if layer.training and self.noise_alpha is not None:
             output = output + self.noise(output, self.noise_alpha).to(output.dtype)
         if self.start:
@@ -69,7 +73,7 @@ def example_numbers(ids: Tensor, mask: Tensor | None, positions: Tensor | None) 
     """[rows, tokens]: a number for each example, -1 for padding. In packed rows positions start at 0 with each example."""
     if mask is not None and mask.ndim == ids.ndim:
         rows = torch.arange(ids.shape[0], device=ids.device)[:, None].expand_as(ids)
-        return rows.masked_fill(mask == 0, -1)
+        return rows.masked_fill(mask[:, -ids.shape[1] :] == 0, -1)  # a trained prefix comes before the tokens
     if positions is not None and positions.shape == ids.shape:
         return (positions == 0).reshape(-1).long().cumsum(0).view_as(ids) - 1
     return torch.arange(ids.shape[0], device=ids.device)[:, None].expand_as(ids)

@@ -46,6 +46,7 @@ def attacked(model: TrainableModel, settings: dict[str, Any]) -> Attack:
     ("mask", "positions", "expected"),
     [
         pytest.param([[1, 1, 1], [1, 0, 0]], None, [[0, 0, 0], [1, -1, -1]], id="padded"),
+        pytest.param([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], None, [[0, 0, 0], [1, -1, -1]], id="behind a prefix of two"),
         pytest.param(None, [[0, 1, 2, 0, 1, 0]], [[0, 0, 0, 1, 1, 2]], id="packed"),
         pytest.param(None, None, [[0, 0], [1, 1]], id="plain"),
     ],
