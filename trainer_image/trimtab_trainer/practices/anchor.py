@@ -44,7 +44,7 @@ class Anchor:
         """Second derivative of the penalty by a weight."""
         if self.settings.ewc is not None:
             return self.settings.ewc.strength * self.fisher[name]
-        springs = self.settings.l2sp
+        springs = self.settings.starting_point
         if springs is None:
             return 0.0
         return springs.new_weights_strength if name in self.new else springs.strength
@@ -67,7 +67,7 @@ def make_anchor(settings: Continual, model: TrainableModel, new_parameters: Sequ
     """Anchored at the weights as they are now."""
     new = frozenset(name for name in model.trainable if _plain(name) in new_parameters)
     start = model.copy_of_trainable()
-    if settings.l2sp is not None:
+    if settings.starting_point is not None:
         start |= {name: torch.zeros_like(start[name]) for name in new}
     return Anchor(settings, start, new)
 

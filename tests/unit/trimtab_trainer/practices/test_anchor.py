@@ -13,7 +13,7 @@ from trimtab_trainer.practices.anchor import Anchor, estimate_fisher, make_ancho
 from trimtab_trainer.world import World
 
 EWC = Continual.model_validate({"ewc": {"strength": 3.0}})
-L2SP = Continual.model_validate({"l2sp": {"strength": 0.5, "newWeightsStrength": 0.1}})
+L2SP = Continual.model_validate({"startingPoint": {"strength": 0.5, "newWeightsStrength": 0.1}})
 HEAD = ("classifier.weight", "classifier.bias")
 
 
@@ -32,7 +32,7 @@ def test_the_pull_is_the_penaltys_gradient(settings: Continual) -> None:
     for name, weight in model.trainable.items():
         weight.data += 0.1 * torch.randn_like(weight)
         weight.grad = torch.zeros_like(weight)
-        start = torch.zeros_like(weight) if settings.l2sp and name in HEAD else anchor.start[name]
+        start = torch.zeros_like(weight) if settings.starting_point and name in HEAD else anchor.start[name]
         stiffness = 3.0 * anchor.fisher[name] if settings.ewc else 0.1 if name in HEAD else 0.5
         expected = expected + (stiffness / 2 * (weight - start) ** 2).sum()
     gradients = torch.autograd.grad(expected, list(model.trainable.values()))
@@ -89,7 +89,7 @@ def test_replay_ewc_and_l2sp_lower_forgetting() -> None:
     for name, arguments in {
         "replay": {"mixed": texts(256, seed=1)},
         "EWC": {"continual": Continual.model_validate({"ewc": {"strength": 10000.0}})},
-        "L2-SP": {"continual": Continual.model_validate({"l2sp": {"strength": 0.01}})},
+        "L2-SP": {"continual": Continual.model_validate({"startingPoint": {"strength": 0.01}})},
     }.items():
         kept, learned = accuracy_on_both(**arguments)  # type: ignore[arg-type]
         print(name, forgotten, kept, learned)
