@@ -8,6 +8,8 @@ import pytest
 from tests.support.cluster import Api, RefusedError, kubeconfig
 from tests.support.manifests import ABSENT, DIGEST, changed, smallest
 
+from trimtab_trainer.contract.objectives import TASKS_OF_OBJECTIVE
+
 pytestmark = pytest.mark.integration
 
 NOT_YET = "is not available in this release"
@@ -18,6 +20,8 @@ SEVERAL = [
     {"name": "people", "head": {"tokenClassification": {}}},
 ]
 Changes = dict[str, Any]
+MINIMAL_OBJECTIVES: dict[str, Changes] = {}
+"""Settings that an objective needs; {} for the others."""
 
 
 GATE: Changes = {"metric": "eval_loss", "successCondition": "result <= baseline * 1.05"}
@@ -116,6 +120,11 @@ ACCEPTED = [
     job("", {"spec.managedBy": "kueue.x-k8s.io/multikueue"}, "managed elsewhere"),
     job("", {"metadata.name": "a" * 52}, "a name of 52 characters"),
     job("", {"spec.objective": {"supervised": {"lossOnPrompt": True}}}, "an objective"),
+    *(
+        job("", {"spec.objective": {name: MINIMAL_OBJECTIVES.get(name, {})}, "spec.task": {tasks[0]: {}}}, name)
+        for name, tasks in TASKS_OF_OBJECTIVE.items()
+    ),
+    job("", {"spec.data.train": [{"uri": "s3://data/train.jsonl", "weight": 0.5}]}, "a weight"),
     job("", {"spec.checkpoints.everySteps": None}, "null where there is a default"),
     row("StorageProfile", "", {"spec.endpoint": ABSENT}, "AWS"),
     row("StorageProfile", "", {"spec.endpoint": "http://store:9000", "spec.insecure": True}, "plain http, on purpose"),
@@ -233,9 +242,19 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
+    *(job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name) for name in ("grpo", "tao")),
     *(
-        job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name)
-        for name in ("continuedPretraining", "reward", "dpo", "grpo", "tao")
+        job(
+            f"objective.{name} needs the task {' or '.join(tasks)}",
+            {
+                "spec.objective": {name: MINIMAL_OBJECTIVES.get(name, {})},
+                "spec.task": {
+                    next(task for task in ("sequenceClassification", "causalLanguageModeling") if task not in tasks): {}
+                },
+            },
+            f"{name} with another task",
+        )
+        for name, tasks in TASKS_OF_OBJECTIVE.items()
     ),
     row("ModelVersion", "exactly one of artifact and importFrom must be set", {"spec.artifact": ABSENT}, "no bytes"),
     job(
@@ -255,7 +274,6 @@ REFUSED = [
         "a condition that is no arithmetic",
     ),
     job("output.merge folds a LoRA adapter", {"spec.output.merge": True, "spec.method": {"reft": {}}}, "merged LoReFT"),
-    job("weight must be 1.0", {"spec.data.train.0.weight": 2.0}, "data weight"),
     row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
     row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),

@@ -168,6 +168,22 @@ def questions(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def preferences(count: int) -> list[dict[str, Any]]:
+    """Kind answers are chosen; strings and messages in turn."""
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        asked, chosen, rejected = f"Help {'me ' * (number % 5)}{number}", f"Gladly, {number}", "No" + "!" * (number % 3)
+        is_text = number % 2 == 0
+        rows.append(
+            {
+                "prompt": asked if is_text else [{"role": "user", "content": asked}],
+                "chosen": chosen if is_text else [{"role": "assistant", "content": chosen}],
+                "rejected": rejected if is_text else [{"role": "assistant", "content": rejected}],
+            }
+        )
+    return rows
+
+
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -443,4 +459,6 @@ def write_job_files(root: Path) -> Path:
             ("questions", questions),
         ):
             write_jsonl(root / "data" / f"{split}-{name}.jsonl", rows(count))
+        write_jsonl(root / "data" / f"{split}-preferences.jsonl", preferences(count))
+        write_jsonl(root / "data" / f"{split}-raw.jsonl", [{"text": f"{split} {'ab ' * n}"} for n in range(count)])
     return root

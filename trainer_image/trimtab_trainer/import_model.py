@@ -6,6 +6,7 @@ from pathlib import Path
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import PublishedModel, VersionReply
 from trimtab_trainer.contract.methods import HeadOnly, Lora, Method
+from trimtab_trainer.contract.objectives import Objective, Supervised
 from trimtab_trainer.contract.run_config import (
     JobIdentity,
     ResolvedModelVersion,
@@ -19,9 +20,7 @@ from trimtab_trainer.contract.spec import (
     DataSource,
     Distribution,
     ModelSource,
-    Objective,
     Output,
-    Supervised,
     Training,
 )
 from trimtab_trainer.errors import TrainerError

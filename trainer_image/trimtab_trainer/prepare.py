@@ -151,17 +151,22 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
     own, whole = splits["train"].encoded, training_split(splits).encoded
     lengths = [example.length for example in whole]
     is_packed = config.data.packing and definition_of(config).packs
-    rows = _rows(config, lengths[: len(own)], first=0, is_packed=is_packed)
-    replay = _rows(config, lengths[len(own) :], first=len(own), is_packed=is_packed)
+    weights = [example.weight for example in splits["train"].examples]
+    rows: list[Row] = []
+    for weight in sorted(set(weights)):  # a row is shown as often as its examples, so they must have one weight
+        members = [number for number, of_example in enumerate(weights) if of_example == weight]
+        rows += _rows(config, members, lengths, is_packed=is_packed)
+    replay = _rows(config, range(len(own), len(whole)), lengths, is_packed=is_packed)
     curriculum = config.training.curriculum
     return BatchPlan(
         rows=[*rows, *replay],
         lengths=[sum(lengths[index] for index in row) for row in (*rows, *replay)],
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
+        weights=[weights[row[0]] for row in rows],
         group_by_length=not is_packed,
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
-        probabilities=_probabilities(config, own),
+        probabilities=_probabilities(config, [own[row[0]] for row in rows]),
         replay_rows=len(replay),
         replays_per_epoch=replays_per_epoch(len(rows), config.data.mix_fraction),
     )
@@ -174,12 +179,13 @@ def _probabilities(config: RunConfig, train: Sequence[Any]) -> list[float] | Non
     return definition_of(config).sampling(train)
 
 
-def _rows(config: RunConfig, lengths: Sequence[int], *, first: int, is_packed: bool) -> list[Row]:
-    """Rows of examples with these lengths, the first of which has the number `first`."""
+def _rows(config: RunConfig, members: Sequence[int], lengths: Sequence[int], *, is_packed: bool) -> list[Row]:
+    """Rows of some of the examples."""
     if not is_packed:
-        return [(first + number,) for number in range(len(lengths))]
-    packed = pack(lengths, capacity=config.data.max_sequence_length, seed=config.training.seed)
-    return [tuple(first + number for number in row) for row in packed]
+        return [(number,) for number in members]
+    capacity, seed = config.data.max_sequence_length, config.training.seed
+    packed = pack([lengths[number] for number in members], capacity=capacity, seed=seed)
+    return [tuple(members[place] for place in row) for row in packed]
 
 
 def encode_splits(attempt: Attempt, raw: RawData, encoder: Encoder) -> dict[str, Split]:

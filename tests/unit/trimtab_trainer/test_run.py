@@ -37,6 +37,23 @@ def reset(storage: MemoryStorage) -> None:
     storage.saved_steps.clear()
 
 
+RAW: dict[str, Any] = {
+    "objective": {"continuedPretraining": {}},
+    "data": {split: [{"uri": f"s3://data/{split}-raw.jsonl"}] for split in ("train", "validation", "test")}
+    | {"maxSequenceLength": 32},
+}
+WEIGHTED: dict[str, Any] = {
+    "data": {
+        "train": [
+            {"uri": "s3://data/train.jsonl", "weight": 0.5},
+            {"uri": "s3://data/validation.jsonl", "weight": 2},
+        ]
+    }
+}
+PREFERENCES: dict[str, Any] = {
+    "data": {split: [{"uri": f"s3://data/{split}-preferences.jsonl"}] for split in ("train", "validation", "test")}
+}
+
 JOBS = [
     pytest.param({"method": {"lora": {"r": 4, "dropout": 0.2}}}, id="lora, packed"),
     pytest.param(
@@ -88,6 +105,15 @@ JOBS = [
         },
         id="lora: EWC",
     ),
+    pytest.param(WEIGHTED, id="weighted mixture"),
+    pytest.param(RAW, id="continued pre-training"),
+    pytest.param(
+        {**PREFERENCES, "objective": {"reward": {"centering": 0.01}}, "task": {"sequenceClassification": {}}},
+        id="reward",
+    ),
+    pytest.param({**PREFERENCES, "objective": {"dpo": {}}, "training": {"microBatchSize": 2}}, id="dpo, lora"),
+    pytest.param({**PREFERENCES, "objective": {"dpo": {"lossType": "ipo"}}, "method": {"full": {}}}, id="ipo, full"),
+    pytest.param({**PREFERENCES, "objective": {"orpo": {}}}, id="orpo"),
 ]
 
 

@@ -8,6 +8,7 @@ from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.gates import Evaluation
 from trimtab_trainer.contract.methods import ArtifactFormat, Method
+from trimtab_trainer.contract.objectives import Objective
 
 RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
 VERSION_JOB_SCHEMA: Final = "trimtab.dev/version-job/v1"
@@ -80,7 +81,7 @@ class RunConfig(Document):
     model: spec.ModelSource
     model_version: ResolvedModelVersion | None = None
     task: spec.Task
-    objective: spec.Objective
+    objective: Objective
     method: Method
     data: spec.Data
     training: spec.Training
@@ -108,7 +109,7 @@ class RunConfig(Document):
 class VersionEvaluationConfig(Document):
     """What a version job measures."""
 
-    objective: spec.Objective
+    objective: Objective
     data: spec.Data
     evaluation: Evaluation
     champion: ResolvedModelVersion | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trimtab_trainer.contract.base import Document, Empty, OneOf, only, rules, unavailable
+from trimtab_trainer.contract.base import Document, Empty, OneOf, rules
 from trimtab_trainer.contract.practices import (
     Adversarial,
     ClassWeights,
@@ -82,33 +82,11 @@ class Task(OneOf):
     """Several tasks over one shared trunk."""
 
 
-class Supervised(Document):
-    """Cross-entropy on the given answers."""
-
-    loss_on_prompt: bool = False
-    """Train on the prompt tokens too. By default only completions (assistant messages) carry loss."""
-
-
-class Objective(OneOf):
-    """What the loss asks. Exactly one member."""
-
-    supervised: Supervised | None = None
-    """Supervised and instruction fine-tuning: loss on completions."""
-    continued_pretraining: Empty | None = unavailable()
-    """Next-token loss on raw documents."""
-    reward: Empty | None = unavailable()
-    """A reward model from preference pairs."""
-    dpo: Empty | None = unavailable()
-    """Direct preference optimisation."""
-    grpo: Empty | None = unavailable()
-    """Reinforcement learning from rewards with group-relative advantages."""
-    tao: Empty | None = unavailable()
-    """Test-time adaptive optimisation: train on the best-scored samples of the model itself."""
-
-
 DataFormat = Literal[
     "messages",
     "promptCompletion",
+    "preference",
+    "prompt",
     "text",
     "labelled",
     "multiLabelled",
@@ -132,8 +110,8 @@ class DataSource(Document):
     """Where the data is: `s3://bucket/key`, `hf://org/name[/file]` or `pvc://claim/path`. A trailing `/` names a folder."""
     format: DataFormat | None = None
     """How a row is read; each task's formats are in docs/tasks.md. Absent: inferred from the columns."""
-    weight: float = only(1.0, gt=0)
-    """Share of this data set in the mixture, relative to the others."""
+    weight: float = Field(default=1.0, gt=0, le=100)
+    """How often one epoch shows each example of this data set: 1 once, 2 twice, 0.25 a quarter of them, others in every epoch. For `train` only."""
     columns: dict[str, str] = Field(default_factory=dict, max_length=16)
     """Which column plays which role, for example `{prompt: question, completion: answer}`."""
     revision: str = Field(default="", max_length=128)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 Row = tuple[int, ...]
 """Indices of the examples in one row: one without packing, several with it."""
@@ -51,7 +52,9 @@ class BatchPlan:
     """Tokens of each row."""
     global_batch_size: int
     seed: int
-    group_by_length: bool
+    weights: Sequence[float] = ()
+    """How often an epoch shows each row that is not replayed; empty: once."""
+    group_by_length: bool = False
     """Rows of like length share a batch: less padding, at the price of batches that are no longer uniform samples."""
     short_first_epochs: int = 0
     """In so many first epochs rows come from short to long."""
@@ -61,12 +64,13 @@ class BatchPlan:
     """The last so many of `rows` are general data."""
     replays_per_epoch: int = 0
     """How many of those each epoch draws; the others are in it as always."""
+    steps_per_epoch: int = field(init=False)
+    """The last batch of an epoch may be smaller."""
     _cache: tuple[int, list[int]] = field(default=(-1, []), init=False)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """The last batch of an epoch may be smaller."""
-        return -(-(len(self.rows) - self.replay_rows + self.replays_per_epoch) // self.global_batch_size)
+    def __post_init__(self) -> None:
+        own = len(self._shown(np.random.default_rng(0)))  # which ones differs, how many does not
+        self.steps_per_epoch = -(-(own + self.replays_per_epoch) // self.global_batch_size)
 
     def global_batch(self, step: int) -> list[Row]:
         """The rows of step `step` (the first is 0), longest first so that each micro batch holds like lengths."""
@@ -83,9 +87,9 @@ class BatchPlan:
     def _make_order(self, epoch: int) -> list[int]:
         generator = np.random.default_rng([self.seed, 1, epoch])
         own = len(self.rows) - self.replay_rows
-        order = generator.permutation(own)
+        order = generator.permutation(self._shown(generator))
         if self.probabilities is not None:
-            order = generator.choice(own, size=own, p=self.probabilities)
+            order = generator.choice(own, size=len(order), p=self.probabilities)
         if self.replay_rows:
             rounds = -(-self.replays_per_epoch // self.replay_rows)
             replayed = np.concatenate([generator.permutation(self.replay_rows) for _ in range(rounds)])
@@ -100,6 +104,17 @@ class BatchPlan:
         full = len(grouped) // size * size
         batches = generator.permutation(grouped[:full].reshape(-1, size)).reshape(-1)
         return [int(row) for row in np.concatenate([batches, grouped[full:]])]
+
+    def _shown(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """The rows of one epoch, as often as it shows them; of fractions, the `generator` draws which rows are in it."""
+        weights = np.asarray(self.weights or [1.0] * (len(self.rows) - self.replay_rows))
+        shown: list[NDArray[np.int64]] = []
+        for weight in np.unique(weights):
+            rows = np.flatnonzero(weights == weight)
+            # At least one row in all: an epoch must have a step.
+            drawn = max(round(len(rows) * (weight % 1)), int(weight < 1))
+            shown += [np.repeat(rows, int(weight)), generator.permutation(rows)[:drawn] if drawn else rows[:0]]
+        return np.concatenate(shown)
 
 
 def total_steps(plan: BatchPlan, *, epochs: float | None, max_steps: int | None) -> int:

@@ -4,8 +4,8 @@ That is how inference sees it: a server tokenises the rendered prompt alone, so 
 last characters and the answer's first ones into one token.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled, Text
+from trimtab_trainer.data.prompts import Preference
+from trimtab_trainer.data.values import Turns
 from trimtab_trainer.errors import TrainerError
 
 EXAMPLES_PER_TOKENIZER_CALL = 1024
@@ -52,6 +54,10 @@ class Encoded:
     """Class index; -1 for language modelling."""
     cut: bool = False
     """Longer than the maximum sequence length."""
+    example: int | None = None
+    """Index of the example it is a part of, where an encoder makes several of one; None: each example is one."""
+    bytes: int = 0
+    """UTF-8 bytes of the text that its supervised tokens stand for; 0 where nobody asks."""
 
     @property
     def length(self) -> int:
@@ -67,6 +73,30 @@ class Encoded:
     def targets(self) -> int:
         """Tokens that carry loss."""
         return int(self.supervised.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Encoded):
+    """Two sequences that are compared: the tokens of the chosen one, then those of the rejected one."""
+
+    border: int = 0
+    """Where the rejected one begins."""
+
+    @property
+    def chosen(self) -> Encoded:
+        """The better one."""
+        return Encoded(self.ids[: self.border], self.supervised[: self.border])
+
+    @property
+    def rejected(self) -> Encoded:
+        """The other one."""
+        return Encoded(self.ids[self.border :], self.supervised[self.border :])
+
+    @property
+    def is_learnable(self) -> bool:
+        """Both have an answer within the limit, and not the same."""
+        left, right = self.chosen, self.rejected
+        return left.targets > 0 and right.targets > 0 and not np.array_equal(left.ids, right.ids)
 
 
 @dataclass(frozen=True)
@@ -86,11 +116,12 @@ class TextEncoder:
     loss_on_prompt: bool = False
     stop_ids: frozenset[int] = frozenset()
     """Tokens at which generation stops: the model's EOS ids."""
+    only_last_answer: bool = False
+    """Of a conversation only the last answer carries loss."""
     _bos: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        first = self.tokenizer("").input_ids[:1]
-        self._bos = first if first and first[0] == self.tokenizer.bos_token_id else []
+        self._bos = beginning_of(self.tokenizer)
         self.stop_ids = self.stop_ids or frozenset({self.tokenizer.eos_token_id})
 
     def encode(self, examples: Iterable[Example]) -> list[Encoded]:
@@ -100,8 +131,7 @@ class TextEncoder:
             TrainerError: DatasetInvalid where the chat template refuses a conversation, ModelInvalid where there is none.
         """
         encoded: list[Encoded] = []
-        remaining = iter(examples)
-        while chunk := list(islice(remaining, EXAMPLES_PER_TOKENIZER_CALL)):
+        for chunk in in_chunks(examples, EXAMPLES_PER_TOKENIZER_CALL):
             segments = [self.segments(example) for example in chunk]
             texts = [segment.text for pieces in segments for segment in pieces]
             ids = iter(self.tokenizer(texts, add_special_tokens=False).input_ids)
@@ -153,10 +183,13 @@ class TextEncoder:
             answer = whole[start : len(through)]
             segments += [
                 Segment(whole[position:start], supervised=self.loss_on_prompt),
-                Segment(answer, supervised=self.loss_on_prompt or bool(content.strip())),
+                Segment(answer, supervised=self._teaches(content, is_last=number == last)),
             ]
             position = len(through)
         return segments
+
+    def _teaches(self, answer: str, *, is_last: bool) -> bool:
+        return self.loss_on_prompt or (bool(answer.strip()) and (is_last or not self.only_last_answer))
 
     def _render(self, messages: Sequence[tuple[str, str]], place: str, *, answer_next: bool) -> str:
         if not self.tokenizer.chat_template:
@@ -206,6 +239,37 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
+class PairEncoder:
+    """Preferences: each answer with its prompt as it would be learned from."""
+
+    text: TextEncoder
+    """With `only_last_answer`."""
+
+    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
+        """All pairs in their order."""
+        pairs = [(example, example.content) for example in examples if isinstance(example.content, Preference)]
+        chosen = self.text.encode(replace(example, content=_with_answer(row, row.chosen)) for example, row in pairs)
+        rejected = self.text.encode(replace(example, content=_with_answer(row, row.rejected)) for example, row in pairs)
+        return [
+            Pair(
+                np.concatenate([left.ids, right.ids]),
+                np.concatenate([left.supervised, right.supervised]),
+                cut=left.cut or right.cut,
+                border=left.length,
+            )
+            for left, right in zip(chosen, rejected, strict=True)
+        ]
+
+
+def _with_answer(row: Preference, answer: str | Turns) -> Chat | Completion:
+    if isinstance(row.prompt, str) and isinstance(answer, str):
+        return Completion(row.prompt, answer)
+    if isinstance(row.prompt, str) or isinstance(answer, str):
+        raise TypeError("a preference is all text or all messages")
+    return Chat((*row.prompt, *answer))
+
+
+@dataclass(frozen=True)
 class LabelEncoder:
     """Labelled texts for classification."""
 
@@ -221,8 +285,7 @@ class LabelEncoder:
         """
         index = {label: number for number, label in enumerate(self.labels)}
         encoded: list[Encoded] = []
-        remaining = iter(examples)
-        while chunk := list(islice(remaining, EXAMPLES_PER_TOKENIZER_CALL)):
+        for chunk in in_chunks(examples, EXAMPLES_PER_TOKENIZER_CALL):
             contents = [(example.place, example.content) for example in chunk if isinstance(example.content, Labelled)]
             texts = [content.text for _, content in contents]
             whole = self.tokenizer(texts).input_ids
@@ -237,6 +300,19 @@ class LabelEncoder:
                 nothing: NDArray[np.bool_] = np.zeros(len(kept), np.bool_)
                 encoded.append(Encoded(np.asarray(kept, np.int32), nothing, index[content.label], len(ids) > len(kept)))
         return encoded
+
+
+def beginning_of(tokenizer: Any) -> list[int]:
+    """What the tokenizer itself puts before a text: its BOS token, or nothing."""
+    first = tokenizer("").input_ids[:1]
+    return list(first) if first and first[0] == tokenizer.bos_token_id else []
+
+
+def in_chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Lists of at most `size`."""
+    remaining = iter(examples)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
 
 
 def show(encoded: Encoded, tokenizer: Any) -> list[tuple[bool, str]]:

@@ -10,7 +10,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.manifests import canonical_json, sha256_hex
 from trimtab_trainer.contract.spec import DataFormat, DataSource
 from trimtab_trainer.data.annotations import OfTask, read_multi_labelled, read_questioned, read_tagged
-from trimtab_trainer.data.files import Row, RowError, rows, type_name
+from trimtab_trainer.data.files import Row, RowError, rows
 from trimtab_trainer.data.media import (
     Media,
     read_annotated_image,
@@ -18,12 +18,14 @@ from trimtab_trainer.data.media import (
     read_labelled_image,
     read_transcribed,
 )
-from trimtab_trainer.data.values import label_of, parsed_cell, text_of
+from trimtab_trainer.data.prompts import read_preference, read_prompt
+from trimtab_trainer.data.values import Turns, label_of, text_of, turns_of
 from trimtab_trainer.errors import TrainerError
 
 ROLES_OF_FORMAT: dict[DataFormat, tuple[str, ...]] = {
     "messages": ("messages",),
     "promptCompletion": ("prompt", "completion"),
+    "preference": ("prompt", "chosen", "rejected"),
     "labelled": ("text", "label"),
     "multiLabelled": ("text", "labels"),
     "tagged": ("tokens", "tags"),
@@ -33,10 +35,10 @@ ROLES_OF_FORMAT: dict[DataFormat, tuple[str, ...]] = {
     "annotatedImage": ("image", "objects"),
     "transcribedAudio": ("audio", "text"),
     "text": ("text",),
+    "prompt": ("prompt",),
 }
 """What a row of each format consists of, in the order in which formats are inferred."""
 OPTIONAL_ROLES: dict[DataFormat, tuple[str, ...]] = {"imageText": ("label",)}
-MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
 SHOWN_PROBLEMS = 3
 
 
@@ -44,7 +46,7 @@ SHOWN_PROBLEMS = 3
 class Chat:
     """A conversation: `(role, content)` pairs."""
 
-    messages: tuple[tuple[str, str], ...]
+    messages: Turns
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +107,8 @@ class Example:
     place: str
     """For messages: `s3://bucket/train.jsonl line 17`."""
     content: Content
+    weight: float = 1.0
+    """How often an epoch shows it; the data set's."""
 
     @property
     def fingerprint(self) -> str:
@@ -141,7 +145,8 @@ def read_examples(
             if isinstance(row, RowError):
                 raise row
             chosen = source.format or infer_format(row, source.columns, allowed)
-            examples.append(Example(place, read_row(row, chosen, source.columns, directory=path.parent)))
+            content = read_row(row, chosen, source.columns, directory=path.parent)
+            examples.append(Example(place, content, source.weight))
         except RowError as problem:
             count += 1
             if len(problems) < SHOWN_PROBLEMS:
@@ -191,28 +196,14 @@ def read_row(row: dict[str, Any], chosen: DataFormat, columns: dict[str, str], *
         if names[role] not in row:
             raise RowError(f"column '{names[role]}' is missing; the row has: {', '.join(map(str, row)) or 'nothing'}")
     cells = {role: row.get(column) for role, column in names.items()}
+    if chosen == "prompt":
+        return read_prompt(cells["prompt"], names["prompt"], row)
     return READERS[chosen](cells, names, directory)
 
 
 def _read_chat(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Chat:
     del columns
-    value = cells["messages"]
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = parsed_cell(value, "messages")  # a CSV cell holds the list as JSON
-    if not isinstance(value, list):
-        raise RowError(f"'messages' must be a list of {{role, content}}; got {type_name(value)}")
-    return Chat(tuple(_message(number, message) for number, message in enumerate(value, start=1)))
-
-
-def _message(number: int, message: Any) -> tuple[str, str]:
-    if not isinstance(message, dict):
-        raise RowError(f"message {number} must be an object with role and content; got {type_name(message)}")
-    role, content = message.get("role"), message.get("content")
-    if role not in MESSAGE_ROLES:
-        raise RowError(f"message {number} has the role {role!r}; must be one of {', '.join(MESSAGE_ROLES)}")
-    if not isinstance(content, str):
-        raise RowError(f"message {number} must have text in 'content'; got {type_name(content)}")
-    return role, content
+    return Chat(turns_of(cells["messages"], "messages"))
 
 
 def _read_completion(cells: Mapping[str, Any], columns: Mapping[str, str]) -> Completion:
@@ -245,6 +236,7 @@ READERS: Mapping[DataFormat, Reader] = {
     "imageText": read_image_text,
     "annotatedImage": read_annotated_image,
     "transcribedAudio": read_transcribed,
+    "preference": _without_files(read_preference),
     "text": _without_files(_read_text),
 }
 """From cells by role, the columns' names by role and the data file's folder, to what the row says."""

@@ -199,13 +199,13 @@ def encode_split(
         TrainerError: DatasetInvalid where nothing is left.
     """
     filled = [example for example in examples if not example.content.is_empty]
-    pairs = list(zip(filled, encode(filled), strict=True))
+    pairs = with_origins(filled, encode(filled))
     kept = [(example, item) for example, item in pairs if item.is_learnable]
     if examples and not kept:
         raise TrainerError(
             TrainerReason.DATASET_INVALID,
             f"No example of the {name} split can be learned from: {len(examples) - len(filled)} of {len(examples)} are empty, "
-            f"{len(filled)} have no token that carries loss within `maxSequenceLength`.",
+            f"{len(pairs)} have no token that carries loss within `maxSequenceLength`.",
         )
     encoded = [item for _, item in kept]
     return Split(
@@ -218,11 +218,19 @@ def encode_split(
             examples=len(kept),
             empty=len(examples) - len(filled),
             truncated=sum(item.cut for item in encoded),
-            unsupervised=len(filled) - len(kept),
+            unsupervised=len(pairs) - len(kept),
             tokens=sum(item.length for item in encoded),
             supervised_tokens=sum(item.targets for item in encoded),
         ),
     )
+
+
+def with_origins(examples: Sequence[Example], encoded: Sequence[ModelInput]) -> list[tuple[Example, ModelInput]]:
+    """Each encoded piece with its example: one each, or as the pieces say."""
+    origins = [getattr(item, "example", None) for item in encoded]
+    if any(origin is not None for origin in origins):
+        return [(examples[origin], item) for origin, item in zip(origins, encoded, strict=True) if origin is not None]
+    return list(zip(examples, encoded, strict=True))
 
 
 def percentiles(counts: Sequence[int]) -> dict[str, int]:

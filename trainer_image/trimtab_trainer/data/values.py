@@ -5,6 +5,10 @@ from typing import Any
 
 from trimtab_trainer.data.files import RowError, type_name
 
+Turns = tuple[tuple[str, str], ...]
+"""A conversation: `(role, content)` of each message."""
+MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
+
 
 def text_of(value: Any, column: str) -> str:
     """Text as it stands."""
@@ -48,3 +52,23 @@ def parsed_cell(value: str, column: str) -> Any:
         return json.loads(value)
     except ValueError as error:
         raise RowError(f"column '{column}' is not valid JSON ({error})") from error
+
+
+def turns_of(value: Any, column: str) -> Turns:
+    """A list of messages; in CSV files a cell holds it as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parsed_cell(value, column)
+    if not isinstance(value, list):
+        raise RowError(f"'{column}' must be a list of {{role, content}}; got {type_name(value)}")
+    return tuple(_message(number, message) for number, message in enumerate(value, start=1))
+
+
+def _message(number: int, message: Any) -> tuple[str, str]:
+    if not isinstance(message, dict):
+        raise RowError(f"message {number} must be an object with role and content; got {type_name(message)}")
+    role, content = message.get("role"), message.get("content")
+    if role not in MESSAGE_ROLES:
+        raise RowError(f"message {number} has the role {role!r}; must be one of {', '.join(MESSAGE_ROLES)}")
+    if not isinstance(content, str):
+        raise RowError(f"message {number} must have text in 'content'; got {type_name(content)}")
+    return role, content

@@ -102,4 +102,6 @@ class ClassificationLane:
         logits = self.model.module(input_ids=ids, attention_mask=mask).logits
         if self.model.module.config.problem_type == MULTI_LABEL:
             return torch.sigmoid(logits.float()).tolist()
+        if logits.shape[-1] == 1:  # of a reward model: a score, no share
+            return logits.float().tolist()
         return torch.softmax(logits.float(), dim=-1).tolist()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 CHUNK_LOGITS = 2**24
 """Logits held at once: 64 MiB in float32."""
@@ -25,6 +26,22 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, smooth
         smoothing: share of the target probability that is spread over all words, as torch's `label_smoothing`.
     """
     return _LinearCrossEntropy.apply(hidden, weight, targets, smoothing)
+
+
+def linear_log_probabilities(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """[positions] float32: the log-probability of each target. A chunk's logits are computed again in the backward pass."""
+    head = _cast(weight, hidden)
+    size = max(1, CHUNK_LOGITS // head.shape[0])
+    pieces = [
+        checkpoint(_log_probabilities, states, head, words, use_reentrant=False, preserve_rng_state=False)
+        for states, words in zip(hidden.split(size), targets.split(size), strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+def _log_probabilities(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    logits = (hidden.to(head.dtype) @ head.T).float()
+    return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 @torch.no_grad()

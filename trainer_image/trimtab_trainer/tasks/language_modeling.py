@@ -15,13 +15,19 @@ from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.contract.spec import DataFormat
 from trimtab_trainer.data.encoding import Encoded, TextEncoder
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.attention import attention_implementation, packed_arguments, packed_implementation
-from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_losses, linear_measure
-from trimtab_trainer.tasks.definition import TaskDefinition
+from trimtab_trainer.tasks.cross_entropy import (
+    linear_cross_entropy,
+    linear_log_probabilities,
+    linear_losses,
+    linear_measure,
+)
+from trimtab_trainer.tasks.definition import Encoder, TaskDefinition
 from trimtab_trainer.tasks.task import Sums, Task
 
 CHECKED_TOKENS = 512
@@ -42,6 +48,8 @@ class LanguageBatch:
     """[targets]: those tokens."""
     counts: tuple[int, ...]
     """Targets of each example, in order."""
+    bytes: int
+    """What the targets stand for, where the encoder has counted it."""
 
 
 @dataclass
@@ -83,6 +91,7 @@ class LanguageModeling:
             positions=torch.cat(positions).to(self.device),
             targets=torch.cat(targets).to(self.device),
             counts=tuple(len(of_example) for of_example in targets),
+            bytes=sum(example.bytes for example in examples),
         )
 
     def loss(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
@@ -95,6 +104,14 @@ class LanguageModeling:
                 )
             states = self._states(model, batch)
             return linear_cross_entropy(states, head_weight(model), batch.targets, self.label_smoothing)
+
+    def log_probabilities(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
+        """[targets] float32: of each supervised token, given all before it."""
+        with model.autocast():
+            if self.attention is None:
+                logits = self._logits(model, batch)
+                return logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+            return linear_log_probabilities(self._states(model, batch), head_weight(model), batch.targets)
 
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: LanguageBatch) -> Sums:
@@ -113,6 +130,7 @@ class LanguageModeling:
             "correct": float(correct.sum()),
             "examples": float(len(batch.counts)),
             "exact": float(exact),
+            "bytes": float(batch.bytes),
         }
 
     @torch.no_grad()
@@ -126,13 +144,18 @@ class LanguageModeling:
         return [Finding(float(of_example.mean())) for of_example in losses.cpu().split(batch.counts)]
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Mean loss per token (nats), its exponential, tokens predicted first, examples predicted as a whole."""
+        """Mean loss per token (nats), its exponential, tokens predicted first, examples predicted as a whole.
+
+        Where bytes were counted, `byte_perplexity` compares models with different tokenizers.
+        """
         loss = sums["loss"] / sums["targets"]
+        by_bytes = {"byte_perplexity": math.exp(min(sums["loss"] / sums["bytes"], 700.0))} if sums["bytes"] else {}
         return {
             "loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "token_accuracy": sums["correct"] / sums["targets"],
             "exact_match": sums["exact"] / sums["examples"],
+            **by_bytes,
         }
 
     def _packed(self, examples: Sequence[Encoded], lengths: tuple[int, ...]) -> dict[str, Any]:
@@ -226,8 +249,8 @@ def _shortened(example: Encoded) -> Encoded:
 class CausalLanguageModeling(TaskDefinition):
     """The next token of conversations, completions and raw text."""
 
-    metric_names = ("loss", "perplexity", "token_accuracy", "exact_match")
-    formats = ("messages", "promptCompletion", "text")
+    metric_names: Sequence[str] = ("loss", "perplexity", "token_accuracy", "exact_match")
+    formats: tuple[DataFormat, ...] = ("messages", "promptCompletion", "text")
     auto_model = AutoModelForCausalLM
     pipeline_tag = "text-generation"
     peft_task_type = TaskType.CAUSAL_LM
@@ -235,13 +258,10 @@ class CausalLanguageModeling(TaskDefinition):
     packs = True
     smooths_labels = True
 
-    def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> TextEncoder:
+    def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> Encoder:
         """By the model's chat template, or as it stands."""
         del labels
-        if processor.eos_token_id is None:
-            raise TrainerError(
-                TrainerReason.MODEL_INVALID, "The model's tokenizer has no end-of-text token (eos_token)."
-            )
+        check_end_token(processor)
         supervised = config.objective.supervised
         return TextEncoder(
             processor,
@@ -264,6 +284,16 @@ class CausalLanguageModeling(TaskDefinition):
 
 def _teaches_stop(example: Encoded, stop_ids: frozenset[int]) -> bool:
     return int(example.ids[-1]) in stop_ids or any(int(token) in stop_ids for token in example.ids[example.supervised])
+
+
+def check_end_token(tokenizer: Any) -> None:
+    """A model that writes must be able to stop.
+
+    Raises:
+        TrainerError: ModelInvalid.
+    """
+    if tokenizer.eos_token_id is None:
+        raise TrainerError(TrainerReason.MODEL_INVALID, "The model's tokenizer has no end-of-text token (eos_token).")
 
 
 def stop_ids(directory: Path, tokenizer: Any) -> frozenset[int]:

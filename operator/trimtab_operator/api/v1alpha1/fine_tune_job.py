@@ -20,6 +20,7 @@ from trimtab_trainer.contract.messages import (
     RejectedCheckpoint,
 )
 from trimtab_trainer.contract.methods import Method
+from trimtab_trainer.contract.objectives import Objective, Supervised, task_rules
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 
@@ -48,6 +49,7 @@ _JOB_RULES: list[JsonValue] = [
         "message": "training.selectBestBy needs validation data: set data.validation or data.validationFraction",
     },
     *METHOD_RULES,
+    *task_rules(),
 ]
 _CHECKPOINTS_FROZEN: dict[str, JsonValue] = dict.fromkeys(
     ("everySteps", "everySeconds", "resume"), "spec.checkpoints is immutable but for keepLast and keepBest"
@@ -109,7 +111,7 @@ class FineTuneJobSpec(Document):
     """The base model."""
     task: spec.Task
     """What the head predicts. Exactly one member."""
-    objective: spec.Objective = Field(default_factory=lambda: spec.Objective(supervised=spec.Supervised()))
+    objective: Objective = Field(default_factory=lambda: Objective(supervised=Supervised()))
     """What the loss asks. Exactly one member."""
     method: Method
     """Which parameters move. Exactly one member."""

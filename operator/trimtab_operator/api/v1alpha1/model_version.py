@@ -10,8 +10,9 @@ from trimtab_trainer.contract.base import Document, only, rules
 from trimtab_trainer.contract.gates import MAX_GATES, Gate
 from trimtab_trainer.contract.messages import MetricValue, ModelSignature
 from trimtab_trainer.contract.methods import ArtifactFormat
+from trimtab_trainer.contract.objectives import Objective, Supervised
 from trimtab_trainer.contract.run_config import ResolvedDataset
-from trimtab_trainer.contract.spec import Data, Objective, Supervised, Task
+from trimtab_trainer.contract.spec import Data, Task
 
 # Not `modelName + '-v' + string(version)`: the API server cannot bound what comparing that costs.
 _NAME_RULE = (

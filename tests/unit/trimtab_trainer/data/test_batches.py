@@ -38,6 +38,25 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(*, group_by_length
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_weights_say_how_often_an_epoch_shows_a_row(*, group_by_length: bool) -> None:
+    weights = [2.0] * 3 + [0.25] * 20
+    one = plan(weights=weights, group_by_length=group_by_length)
+    assert one.steps_per_epoch == 3
+    epochs = [
+        [row[0] for step in range(3 * epoch, 3 * epoch + 3) for row in one.global_batch(step)] for epoch in (0, 1)
+    ]
+    for shown in epochs:
+        assert [shown.count(row) for row in range(3)] == [2, 2, 2]
+        assert len([row for row in shown if row > 2]) == len({row for row in shown if row > 2}) == 5
+    assert set(epochs[0]) != set(epochs[1])  # other quarters
+    assert plan(weights=weights, group_by_length=group_by_length).global_batch(4) == one.global_batch(4)
+
+
+def test_the_smallest_weight_still_makes_a_step() -> None:
+    assert plan(2, weights=[0.01, 0.01]).steps_per_epoch == 1
+
+
 def test_a_batch_does_not_depend_on_what_was_asked_before() -> None:
     asked_in_order = plan()
     for step in range(11):

@@ -11,6 +11,7 @@ from pyarrow import parquet
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import DataSource
 from trimtab_trainer.data.formats import Chat, Completion, Content, Labelled, Text, read_examples
+from trimtab_trainer.data.prompts import Preference, Prompt
 from trimtab_trainer.errors import TrainerError
 
 CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
@@ -161,3 +162,48 @@ def test_wrong_columns_are_a_wrong_configuration(source: dict[str, Any], words: 
 def test_a_mapped_column_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="column 'body' is missing; the row has: text"):
         read(write(tmp_path, "a.jsonl", GOOD), format="text", columns={"text": "body"})
+
+
+USER, KIND, RUDE = (
+    {"role": role, "content": words} for role, words in (("user", "a"), ("assistant", "b"), ("assistant", "c"))
+)
+TURNS = Preference((("user", "a"),), (("assistant", "b"),), (("assistant", "c"),))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        pytest.param({"prompt": "a", "chosen": "b", "rejected": "c"}, Preference("a", "b", "c"), id="text"),
+        pytest.param({"prompt": [USER], "chosen": [KIND], "rejected": [RUDE]}, TURNS, id="messages"),
+        pytest.param(
+            {"prompt": "a", "chosen": [USER, KIND], "rejected": [USER, RUDE]}, TURNS, id="whole conversations"
+        ),
+        pytest.param({"prompt": [USER], "chosen": "b", "rejected": "c"}, TURNS, id="messages, and answers as text"),
+    ],
+)
+def test_preferences(row: dict[str, Any], expected: Preference, tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps(row))
+    assert read(path, allowed=("preference",)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param(
+            {"prompt": "a", "chosen": 1, "rejected": "c"}, "line 1: column 'chosen' must be text", id="number"
+        ),
+        pytest.param({"prompt": "a", "chosen": "b"}, "line 1: columns prompt, chosen fit no format", id="no rejected"),
+        pytest.param(
+            {"prompt": "z", "chosen": [USER, KIND], "rejected": [RUDE]}, "other messages than the prompt's", id="prompt"
+        ),
+        pytest.param({"prompt": "a", "chosen": [KIND, USER], "rejected": [RUDE]}, "must end with", id="no answer"),
+    ],
+)
+def test_preferences_that_cannot_be_meant(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=message):
+        read(write(tmp_path, "a.jsonl", json.dumps(row)), allowed=("preference",))
+
+
+def test_a_prompt_keeps_the_other_columns_of_its_row(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"prompt": "1+1", "answer": 2, "unit": "apples", "none": null}')
+    assert read(path, allowed=("prompt",)) == [Prompt("1+1", (("answer", "2"), ("unit", "apples")))]

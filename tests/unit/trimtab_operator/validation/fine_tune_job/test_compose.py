@@ -48,8 +48,6 @@ CASES = [
     pytest.param(observed(make_job(**ON_VERSION), base_version=make_version(storage="other")), Reason.SPEC_INVALID, "spec.storage: other", id="version out of reach"),
     pytest.param(observed(make_job(objective={"supervised": None, "tao": {}})), Reason.SPEC_INVALID, "spec.objective.tao is not available", id="objective of a later release"),
     pytest.param(observed(make_job(evaluation={"gates": [{"metric": "loss", "successCondition": "result < best"}]})), Reason.SPEC_INVALID, "spec.evaluation.gates[0].successCondition: `result < best` names 'best'", id="unreadable gate"),
-    pytest.param(observed(make_job(data={"train": [{"uri": "s3://data/train.jsonl", "weight": 2.0}]})), Reason.SPEC_INVALID, "weight must be 1.0", id="value of a later release"),
-    pytest.param(observed(make_job(data={"train": [{"uri": "s3://d/t", "weight": 2.0}]})), Reason.SPEC_INVALID, "spec.data.train[0].weight", id="inside a list"),
 ]  # fmt: skip
 
 
