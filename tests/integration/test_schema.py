@@ -217,7 +217,11 @@ REFUSED = [
         {"spec.task": {"imageTextMatching": {"zeroShotPrompt": "a photo"}}},
         "a prompt without a place for the label",
     ),
-    job("exactly one of supervised must be set", {"spec.objective": {}}, "no objective"),
+    job(
+        "exactly one of supervised, continuedPretraining, reward, dpo, orpo must be set",
+        {"spec.objective": {}},
+        "no objective",
+    ),
     job(
         "exactly one of cosine, linear, constant",
         {"spec.training.schedule": {"cosine": {}, "linear": {}}},

@@ -43,7 +43,8 @@ class Dpo(Document):
 
     beta: float = Field(default=0.1, gt=0, le=100)
     """How strongly the model is held near the reference; for `ipo` the regularisation of that loss."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    # Not `lt=0.5`: the API server compares the default 0 with a bound it has cut to a whole number.
+    label_smoothing: float = Field(default=0.0, ge=0, le=0.5)
     """Share of pairs that are assumed to be labelled the wrong way round (`sigmoid` only)."""
     loss_type: Literal["sigmoid", "ipo"] = "sigmoid"
     """`sigmoid`: the paper's. `ipo`: a squared loss on log-ratios per token, which does not run away on certain preferences (Azar et al., 2023, arXiv:2310.12036)."""
