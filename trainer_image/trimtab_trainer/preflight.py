@@ -27,6 +27,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_metrics(config)
     check_gates(config)
     check_practices(config)
+    check_weights(config)
     check_changes(config)
     parse_extra_arguments(training)
 
@@ -92,6 +93,21 @@ def check_gates(config: RunConfig) -> None:
             raise _invalid(
                 f"`evaluation.gates[{index}].metric: {gate.metric}` is not measured; must be one of: {', '.join(known)}."
             )
+
+
+def check_weights(config: RunConfig) -> None:
+    """Weights say how often an epoch shows training data: nothing else is mixed by them, and nothing else may decide it."""
+    data, task = config.data, config.task.kind
+    for split in ("validation", "test", "general"):
+        for number, source in enumerate(getattr(data, split)):
+            if source.weight != 1:
+                raise _invalid(
+                    f"`data.{split}[{number}].weight` has no meaning: only `data.train` is mixed; leave it out."
+                )
+    is_drawn = config.training.balanced_sampling or config.task.multi_task is not None
+    if is_drawn and any(source.weight != 1 for source in data.train):
+        drawn_by = "`training.balancedSampling`" if config.training.balanced_sampling else f"the task {task}"
+        raise _invalid(f"`data.train[].weight` cannot be combined with {drawn_by}, which draws examples by itself.")
 
 
 def check_practices(config: RunConfig) -> None:

@@ -29,6 +29,20 @@ from trimtab_trainer.preflight import check_config
             id="two validation splits",
         ),
         pytest.param(
+            {"data": {"test": [{"uri": "s3://data/test.jsonl", "weight": 2}]}},
+            r"`data.test\[0\].weight` has no meaning",
+            id="a weight on what is not mixed",
+        ),
+        pytest.param(
+            {
+                "task": {"sequenceClassification": {}},
+                "data": {"train": [{"uri": "s3://data/train.jsonl", "weight": 2}]},
+                "training": {"balancedSampling": True},
+            },
+            "cannot be combined with `training.balancedSampling`",
+            id="two rules of drawing",
+        ),
+        pytest.param(
             {"training": {"microBatchSize": 3}},
             r"`training.globalBatchSize: 4` must be microBatchSize \(3\)",
             id="micro batches that do not divide",
