@@ -2,9 +2,11 @@
 
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.support.cluster import Api, RefusedError, kubeconfig
 from tests.support.manifests import ABSENT, DIGEST, changed, smallest
 
@@ -579,3 +581,14 @@ def test_explain_reads_like_documentation() -> None:
         "Scale: updates are multiplied by",
     ):
         assert words in page
+
+
+OBJECTIVES = sorted((Path(__file__).parents[2] / "examples" / "objectives").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", OBJECTIVES, ids=lambda path: path.stem)
+def test_the_examples_of_objectives_are_accepted(example: Path, api: Api, shared_namespace: str) -> None:
+    """They name data of a user's own, so nothing runs them."""
+    for manifest in yaml.safe_load_all(example.read_text()):
+        manifest["metadata"]["namespace"] = shared_namespace
+        api.create(manifest, dry_run=True)
