@@ -37,7 +37,8 @@ def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_classifiers_confusion_agrees_with_its_accuracy_and_loss(storage: MemoryStorage, tmp_path: Path) -> None:
-    run_job(make_job(**LABELLED), tmp_path / "run")
+    ended = run_job(make_job(**LABELLED), tmp_path / "run")
+    assert ended.code == 0, ended.message.message
     report = json.loads(storage.objects["report.json"])
     errors, tuned = report["errors"], report["tuned"]
     counts = errors["confusion"]["counts"]
@@ -54,7 +55,8 @@ def test_a_classifiers_confusion_agrees_with_its_accuracy_and_loss(storage: Memo
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_a_language_models_worst_examples(packing: bool, storage: MemoryStorage, tmp_path: Path) -> None:  # noqa: FBT001
-    run_job(make_job(data={"packing": packing}), tmp_path / "run")
+    ended = run_job(make_job(data={"packing": packing}), tmp_path / "run")
+    assert ended.code == 0, ended.message.message
     report = json.loads(storage.objects["report.json"])
     losses = [one["loss"] for one in report["errors"]["worst"]]
     assert losses == sorted(losses, reverse=True)
