@@ -158,6 +158,7 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
         rows += _rows(config, members, lengths, is_packed=is_packed)
     replay = _rows(config, range(len(own), len(whole)), lengths, is_packed=is_packed)
     curriculum = config.training.curriculum
+    shown = round(sum(weights[row[0]] for row in rows))  # rows of one epoch, before replay
     return BatchPlan(
         rows=[*rows, *replay],
         lengths=[sum(lengths[index] for index in row) for row in (*rows, *replay)],
@@ -168,7 +169,7 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
         probabilities=_probabilities(config, [own[row[0]] for row in rows]),
         replay_rows=len(replay),
-        replays_per_epoch=replays_per_epoch(len(rows), config.data.mix_fraction),
+        replays_per_epoch=replays_per_epoch(shown, config.data.mix_fraction),
     )
 
 
