@@ -60,11 +60,14 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
     per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
+    reference = 2 * (
+        config.objective.dpo is not None
+    )  # the weights as they were, and the current ones set aside meanwhile
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,
         weights=weights,
-        training_state=4 * trained * (4 + 2 * average + anchor + fisher) + buffers * checkpoint,
+        training_state=4 * trained * (4 + 2 * average + anchor + fisher + reference) + buffers * checkpoint,
         activations=bytes_per_value * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
     )
 

@@ -187,6 +187,14 @@ def test_the_memory_estimate_is_near_what_was_measured(method: dict[str, Any], l
     assert low < estimate.total / GIB < high
 
 
+def test_a_reference_takes_two_more_copies_of_what_moves() -> None:
+    plain, compared = (
+        estimate_memory(make_job(method={"full": {}}, **objective), smollm2(), tokens=1024, bytes_per_value=4)
+        for objective in ({}, {"objective": {"dpo": {}}})
+    )
+    assert compared.total - plain.total == 2 * 4 * plain.trained_parameters
+
+
 @pytest.mark.parametrize(
     ("changes", "limit", "expected"),
     [
