@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, LlamaConfig, LlamaForCausalLM
 
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.methods.lora import add_lora
+from trimtab_trainer.methods.lora import LowRankAdapters
 from trimtab_trainer.practices.dropout import override_dropout
 
 SIZES = {
@@ -33,7 +33,7 @@ def test_a_llama_drops_in_its_attention_and_its_adapter_keeps_its_own() -> None:
     model = LlamaForCausalLM(LlamaConfig(**SIZES))
     override_dropout(model, 0.4)
     assert model.model.layers[0].self_attn.attention_dropout == 0.4
-    adapted = add_lora(make_job(method={"lora": {"dropout": 0.25}}), model, [])
+    adapted = LowRankAdapters().apply(make_job(method={"lora": {"dropout": 0.25}}), model, [], None)
     assert {module.p for module in adapted.modules() if isinstance(module, nn.Dropout)} == {0.25}
 
 
