@@ -85,6 +85,10 @@ bench-checkpoints: up ## How long a checkpoint stops training
 bench-training: setup ## Fine-tuning side by side with TRL: speed, memory, held-out loss (20 min)
 	$(VENV)/python tests/benchmarks/training/run.py $(ARGS)
 
+.PHONY: bench-quality
+bench-quality: setup ## Fine-tuned models side by side with Hugging Face's Trainer on five real data sets (15 min)
+	$(VENV)/python tests/benchmarks/quality/run.py $(ARGS)
+
 .PHONY: bench-server
 bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
 	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)

