@@ -1,4 +1,4 @@
-"""kstatus's rules for custom resources, as `sigs.k8s.io/cli-utils/pkg/kstatus/status` has them (generic.go, status.go, core.go at v0.37).
+"""kstatus's rules for custom resources, as `sigs.k8s.io/cli-utils/pkg/kstatus/status` has them (generic.go, status.go, core.go).
 
 In their order: deletion, observedGeneration, the conditions Reconciling and Stalled in the order in which they are listed, Ready, and
 else Current. `kubectl wait`-like tools, Flux, kpt and Config Sync decide by them.
