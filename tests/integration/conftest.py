@@ -7,13 +7,14 @@ import pytest
 from tests.support.cluster import Api, Manifest, collection, proxy, why_unreachable
 from tests.support.kube import eventually
 
-from trimtab_operator.api.crd import custom_resource_definition
-from trimtab_operator.api.v1alpha1 import KINDS
-
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
     """The API server, with the CRDs of this checkout. Those that were not there before are gone afterwards."""
+    # The trainer's tests below this folder run in its image, where the operator's packages are not.
+    from trimtab_operator.api.crd import custom_resource_definition  # noqa: PLC0415
+    from trimtab_operator.api.v1alpha1 import KINDS  # noqa: PLC0415
+
     if why := why_unreachable():
         pytest.fail(why)
     with proxy() as server:

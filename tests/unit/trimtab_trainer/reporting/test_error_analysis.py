@@ -27,15 +27,6 @@ LABELLED: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 def test_a_classifiers_confusion_agrees_with_its_accuracy_and_loss(storage: MemoryStorage, tmp_path: Path) -> None:
     ended = run_job(make_job(**LABELLED), tmp_path / "run")
     assert ended.code == 0, ended.message.message

@@ -22,15 +22,6 @@ LABELLED: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 def reset(storage: MemoryStorage) -> None:
     storage.checkpoints.clear()
     storage.objects.clear()

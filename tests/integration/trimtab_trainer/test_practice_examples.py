@@ -12,15 +12,6 @@ from trimtab_trainer.contract.exit_codes import ExitCode
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 @pytest.mark.parametrize(
     ("name", "model", "ending", "expected"),
     [

@@ -22,15 +22,6 @@ GATES: dict[str, Any] = {
 GENERAL: dict[str, Any] = {"general": [{"uri": "s3://data/general.jsonl"}]}
 
 
-@pytest.fixture
-def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
-
-
 def champion(kind: str = "peftAdapter") -> dict[str, Any]:
     return {
         "name": "tone-v1",

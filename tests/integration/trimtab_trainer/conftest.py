@@ -1,0 +1,33 @@
+"""The trainer's fixtures."""
+
+from tests.support.trainer_fixtures import (
+    admin,
+    credentials,
+    fast_retries,
+    faults,
+    faulty_store,
+    job,
+    job_files,
+    moto_endpoint,
+    proxy,
+    s3_endpoint,
+    small_parts,
+    storage,
+    store,
+)
+
+__all__ = [
+    "admin",
+    "credentials",
+    "fast_retries",
+    "faults",
+    "faulty_store",
+    "job",
+    "job_files",
+    "moto_endpoint",
+    "proxy",
+    "s3_endpoint",
+    "small_parts",
+    "storage",
+    "store",
+]
