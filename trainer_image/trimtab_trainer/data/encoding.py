@@ -292,14 +292,19 @@ class LabelEncoder:
             cut = self.tokenizer(texts, truncation=True, max_length=self.max_length).input_ids
             for (place, content), ids, kept in zip(contents, whole, cut, strict=True):
                 if content.label not in index:
-                    raise TrainerError(
-                        TrainerReason.DATASET_INVALID,
-                        f"{place}: the label '{content.label}' is unknown; the labels are: {', '.join(self.labels[:20])}. "
-                        "Every label must occur in the training split or in `labels`.",
-                    )
+                    raise unknown_label(place, content.label, self.labels)
                 nothing: NDArray[np.bool_] = np.zeros(len(kept), np.bool_)
                 encoded.append(Encoded(np.asarray(kept, np.int32), nothing, index[content.label], len(ids) > len(kept)))
         return encoded
+
+
+def unknown_label(place: str, label: str, labels: Sequence[str]) -> TrainerError:
+    """A row names a label that training does not have."""
+    return TrainerError(
+        TrainerReason.DATASET_INVALID,
+        f"{place}: the label '{label}' is unknown; the labels are: {', '.join(labels[:20])}. "
+        "Every label must occur in the training split or in `labels`.",
+    )
 
 
 def beginning_of(tokenizer: Any) -> list[int]:

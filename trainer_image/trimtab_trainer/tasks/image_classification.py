@@ -11,12 +11,12 @@ from transformers import AutoModelForImageClassification
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.tasks import ImageClassification
+from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.data.media import LabelledImage, Media
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import class_weights
 from trimtab_trainer.tasks.definition import TaskDefinition
-from trimtab_trainer.tasks.multi_label import unknown_label
 from trimtab_trainer.tasks.pictures import Augmentation, check_image, image_tokens, load_image_processor, pixels
 from trimtab_trainer.tasks.sequence_classification import LabelledBatch, SequenceClassification, choose_labels
 from trimtab_trainer.tasks.task import Task

@@ -28,6 +28,7 @@ from trimtab_trainer.tasks.cross_entropy import (
     linear_measure,
 )
 from trimtab_trainer.tasks.definition import Encoder, TaskDefinition
+from trimtab_trainer.tasks.padding import padded
 from trimtab_trainer.tasks.task import Sums, Task
 
 CHECKED_TOKENS = 512
@@ -87,7 +88,9 @@ class LanguageModeling:
             positions.append(places + (start - 1))
             targets.append(torch.from_numpy(example.ids).long()[places])
         return LanguageBatch(
-            inputs=self._packed(examples, lengths) if self.attention else self._padded(examples, width),
+            inputs=self._packed(examples, lengths)
+            if self.attention
+            else padded([example.ids for example in examples], pad_id=self.pad_id, device=self.device),
             positions=torch.cat(positions).to(self.device),
             targets=torch.cat(targets).to(self.device),
             counts=tuple(len(of_example) for of_example in targets),
@@ -167,14 +170,6 @@ class LanguageModeling:
             **packed_arguments(lengths, str(self.attention), self.device),
         }
 
-    def _padded(self, examples: Sequence[Encoded], width: int) -> dict[str, Any]:
-        ids = torch.full((len(examples), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, example in enumerate(examples):
-            ids[row, : example.length] = torch.from_numpy(example.ids)
-            mask[row, : example.length] = 1
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-
     def _states(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
         """[targets, width]: last hidden states where a supervised token is predicted."""
         trunk = getattr(model.base, model.base.base_model_prefix)
@@ -206,9 +201,9 @@ def choose_layout(model: TrainableModel, examples: Sequence[Encoded]) -> tuple[L
         The task, and why padding was chosen ("" where it was not).
     """
     pad_id = model.tokenizer.pad_token_id
-    padded = LanguageModeling(model.device, pad_id, attention=None)
+    by_rows = LanguageModeling(model.device, pad_id, attention=None)
     if model.has_virtual_tokens:
-        return padded, ""
+        return by_rows, ""
     attention = packed_implementation(model.device)
     packed = LanguageModeling(model.device, pad_id, attention=attention)
     learnable = [_shortened(example) for example in examples if example.supervised[:CHECKED_TOKENS].any()]
@@ -216,12 +211,12 @@ def choose_layout(model: TrainableModel, examples: Sequence[Encoded]) -> tuple[L
     was_training = model.module.training
     model.module.eval()
     try:
-        expected = [padded.measure(model, padded.collate([sample]))["loss"] for sample in samples]
+        expected = [by_rows.measure(model, by_rows.collate([sample]))["loss"] for sample in samples]
         why = _difference(model, packed, samples, expected)
     finally:
         model.module.train(was_training)
     if why:
-        return padded, f"Rows are padded, one example each, which is slower: {why}."
+        return by_rows, f"Rows are padded, one example each, which is slower: {why}."
     model.base.set_attn_implementation(attention)
     return packed, ""
 

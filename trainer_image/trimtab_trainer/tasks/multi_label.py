@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.annotations import MultiLabelled
+from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
@@ -70,15 +71,6 @@ class MultiLabelEncoder:
         whole = len(self.tokenizer(content.text).input_ids)
         kept = self.tokenizer(content.text, truncation=True, max_length=self.max_length).input_ids
         return MultiLabelInput(np.asarray(kept, np.int32), truths, cut=whole > len(kept))
-
-
-def unknown_label(place: str, label: str, labels: Sequence[str]) -> TrainerError:
-    """A row names a label that training does not have."""
-    return TrainerError(
-        TrainerReason.DATASET_INVALID,
-        f"{place}: the label '{label}' is unknown; the labels are: {', '.join(labels[:20])}. "
-        "Every label must occur in the training split or in `labels`.",
-    )
 
 
 class MultiLabel(SequenceClassification):

@@ -13,12 +13,12 @@ from transformers import AutoModelForObjectDetection
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.tasks import ObjectDetection
+from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.data.media import AnnotatedImage, Media
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.average_precision import BINS, THRESHOLDS, average_precision, count_detections
 from trimtab_trainer.tasks.definition import TaskDefinition
-from trimtab_trainer.tasks.multi_label import unknown_label
 from trimtab_trainer.tasks.pictures import check_image, image_tokens, load_image_processor, open_image
 from trimtab_trainer.tasks.sequence_classification import choose_labels
 from trimtab_trainer.tasks.task import Sums, Task

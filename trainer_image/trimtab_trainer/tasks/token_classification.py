@@ -16,12 +16,12 @@ from transformers import AutoModelForTokenClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.annotations import Tagged
+from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.entities import entities
-from trimtab_trainer.tasks.multi_label import unknown_label
 from trimtab_trainer.tasks.padding import padded
 from trimtab_trainer.tasks.scores import precision_recall_f1
 from trimtab_trainer.tasks.sequence_classification import choose_labels
