@@ -87,6 +87,8 @@ ACCEPTED = [
     job("", {"spec.method": {"reft": {"layers": [0, 5]}}}, "LoReFT"),
     job("", {"spec.method": {"qlora": {"r": 8, "doubleQuantization": False}}}, "LoRA on four bits"),
     job("", {"spec.output.merge": True}, "a merged adapter"),
+    job("", {"spec.output.merge": True, "spec.output.quantization": {"nf4": {}}}, "a merged adapter in four bits"),
+    job("", {"spec.method": {"full": {}}, "spec.output.quantization": {"int8": {}}}, "a whole model in eight bits"),
     job("", {"spec.training.layerwiseLearningRateDecay": 0.9}, "layer-wise rates"),
     job("", {"spec.training.gradualUnfreezing": {"everyEpochs": 0.5}}, "gradual unfreezing"),
     row(
@@ -280,6 +282,20 @@ REFUSED = [
         "a condition that is no arithmetic",
     ),
     job("output.merge folds a LoRA adapter", {"spec.output.merge": True, "spec.method": {"reft": {}}}, "merged LoReFT"),
+    job(
+        "output.quantization needs a whole model",
+        {"spec.output.quantization": {"int8": {}}},
+        "an adapter in eight bits",
+    ),
+    job(
+        "output.quantization is for models that transformers loads",
+        {
+            "spec.task": {"multiTask": {"tasks": SEVERAL}},
+            "spec.method": {"full": {}},
+            "spec.output.quantization": {"int8": {}},
+        },
+        "several tasks in eight bits",
+    ),
     row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
     row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),

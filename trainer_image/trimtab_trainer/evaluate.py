@@ -49,9 +49,11 @@ def evaluate(  # noqa: PLR0913 - one measurement, wholly described
         found = measure(model, task, task.collate([split.encoded[index] for row in batch for index in row]), attack)
         sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
     model.module.train()
-    if sum_over_ranks([float(stop())], model.device)[0]:
+    # With a world of its own, one process measures while its peers may be gone.
+    is_alone = world.world_size == 1
+    if stop() if is_alone else sum_over_ranks([float(stop())], model.device)[0]:
         raise Interruption("SIGTERM during an evaluation")
-    counts = sum_counts(sums, model.device) if is_shared else sums
+    counts = sum_counts(sums, model.device) if is_shared and not is_alone else sums
     attacked = {name.removeprefix(PREFIX): value for name, value in counts.items() if name.startswith(PREFIX)}
     clean = task.metrics({name: value for name, value in counts.items() if not name.startswith(PREFIX)})
     return clean | {f"{PREFIX}{name}": value for name, value in (task.metrics(attacked) if attacked else {}).items()}

@@ -3,7 +3,9 @@
 import json
 import math
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
 from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.measure import gate_measurements, measure_held_out
+from trimtab_trainer.measure import gate_measurements, measure_exported, measure_held_out
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.practices.forgetting import continual_metrics
 from trimtab_trainer.preflight import signing_key
@@ -30,6 +32,7 @@ from trimtab_trainer.publishing.merge import merge_adapter
 from trimtab_trainer.publishing.model_card import model_card
 from trimtab_trainer.publishing.provenance import write_provenance
 from trimtab_trainer.publishing.publish import ModelOrigin, publish
+from trimtab_trainer.publishing.quantize import Quantized, quantize, weight_bytes
 from trimtab_trainer.reporting import answers
 from trimtab_trainer.reporting.drift import draw_drift, measure_drift
 from trimtab_trainer.reporting.error_analysis import (
@@ -47,6 +50,9 @@ from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.attention import attention_implementation
 from trimtab_trainer.training_run import TrainingRun
+
+EXPORT = "export"
+"""Folder of the scratch space: what is published."""
 
 
 def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
@@ -108,6 +114,10 @@ def finish(
         errors = look_at_errors(attempt, prepared, loop)
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
+    with attempt.timed("exporting"):
+        quantized = export(attempt, prepared, tuned)
+    if quantized is not None:  # what is published is what is judged
+        tuned = {**quantized.after, **quantized.metrics}
     tuned |= continual_metrics(base, tuned)
     attempt.metrics |= improvement(base, tuned)
     if attempt.config.evaluation is not None:
@@ -117,11 +127,12 @@ def finish(
         )
     attempt.enter("Publishing", metrics=attempt.metric_values(64))
     with attempt.timed("publishing"):
-        publish_model(attempt, prepared, store, step=published_step, metrics=improvement(base, tuned))
+        facts = publication_facts(attempt, prepared, step=published_step, metrics=improvement(base, tuned))
+        publish_model(attempt, prepared, store, replace(facts, quantized=quantized))
     with attempt.timed("reporting"):
         report = make_report(attempt, prepared, run, rejected, base=base, tuned=tuned, step=published_step)
         samples = _samples(prepared, loop.baseline_answers, given)
-        report = report.model_copy(update={"samples": samples, "errors": errors})
+        report = report.model_copy(update={"samples": samples, "errors": errors, "quantized": quantized})
         upload_report(attempt, store, report, loop)
     attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
 
@@ -141,24 +152,41 @@ def check_finite(prepared: Prepared, *, step: int) -> None:
         )
 
 
-def publish_model(
-    attempt: Attempt, prepared: Prepared, store: ObjectStore, *, step: int, metrics: Mapping[str, float]
-) -> None:
-    """Export, reserve a version, upload and verify."""
-    config, directory = attempt.config, attempt.scratch / "export"
+def export(attempt: Attempt, prepared: Prepared, tuned: Mapping[str, float]) -> Quantized | None:
+    """Write the model as it is published; with fewer bits, also what they cost against the metrics `tuned`."""
+    config, directory = attempt.config, attempt.scratch / EXPORT
     if config.output.merge:
         merge_adapter(prepared.model, lambda: example_outputs(prepared))
-    export_model(prepared.model, config, directory)
+    quantization = config.output.quantization
+    whole = directory if quantization is None else attempt.scratch / "whole"
+    export_model(prepared.model, config, whole)
     if prepared.model.labels:
-        (directory / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
-    facts = publication_facts(attempt, prepared, step=step, metrics=metrics)
+        (whole / "labels.json").write_text(json.dumps(prepared.model.labels, ensure_ascii=False), "utf-8")
+    if quantization is None:
+        return None
+    matrices = quantize(config, prepared.model.base, whole=whole, directory=directory)
+    before = weight_bytes(whole)
+    shutil.rmtree(whole)
+    return Quantized(
+        kind=quantization.kind,
+        matrices=matrices,
+        bytes_before=before,
+        bytes_after=weight_bytes(directory),
+        before=dict(tuned),
+        after=measure_exported(attempt, prepared, directory),
+    )
+
+
+def publish_model(attempt: Attempt, prepared: Prepared, store: ObjectStore, facts: PublicationFacts) -> None:
+    """Describe what was exported, reserve a version, upload and verify."""
+    config, directory = attempt.config, attempt.scratch / EXPORT
     (directory / "README.md").write_text(model_card(facts), "utf-8")
     write_provenance(facts, directory)
     origin = ModelOrigin(
         base_model_digest=prepared.model_digest,
         datasets=prepared.datasets,
-        metrics=dict(metrics),
-        step=step,
+        metrics=dict(facts.metrics),
+        step=facts.step,
         format=export_format(config),
     )
     attempt.published = publish(

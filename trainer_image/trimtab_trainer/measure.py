@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.gates import PREFIXES, Gate, GateMeasurement
@@ -9,22 +10,24 @@ from trimtab_trainer.data.splits import Split
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
-from trimtab_trainer.prepare import Prepared
+from trimtab_trainer.prepare import Prepared, make_attack
+from trimtab_trainer.published_model import PublishedFiles, load_published, release
 from trimtab_trainer.tasks.task import Task
+from trimtab_trainer.world import World
 
 HELD_OUT = ("test", "general")
 
 
 def measure_held_out(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
     """Metrics of the test and the general split, by `test_*` and `general_*`; of an absent one none. All ranks take part."""
-    splits = {name: prepared.splits[name] for name in HELD_OUT}
+    splits = {str(name): prepared.splits[name] for name in HELD_OUT}
     tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
     return measure_splits(
         attempt, prepared.model, prepared.task, splits, tokens_per_batch=tokens, attack=prepared.attack
     )
 
 
-def measure_splits(
+def measure_splits(  # noqa: PLR0913 - one measurement, wholly described
     attempt: Attempt,
     model: TrainableModel,
     task: Task,
@@ -32,8 +35,9 @@ def measure_splits(
     *,
     tokens_per_batch: int,
     attack: Attack | None = None,
+    world: World | None = None,
 ) -> dict[str, float]:
-    """Metrics of each split that has examples, with the split's prefix. All ranks take part.
+    """Metrics of each split that has examples, with the split's prefix. All ranks take part; those of `world`, where it is given.
 
     Raises:
         Interruption: SIGTERM came.
@@ -46,13 +50,34 @@ def measure_splits(
             model,
             task,
             split,
-            world=attempt.world,
+            world=world or attempt.world,
             tokens_per_batch=tokens_per_batch,
             stop=lambda: attempt.stop.requested,
             attack=attack,
         )
         metrics |= {f"{prefix_of(name)}{metric}": value for metric, value in found.items()}
     return metrics
+
+
+def measure_exported(attempt: Attempt, prepared: Prepared, directory: Path) -> dict[str, float]:
+    """Metrics of every measured split, by the model as its users will load it. The main process alone."""
+    model, config = prepared.model, attempt.config
+    splits = {str(name): prepared.splits[name] for name in PREFIXES if prepared.splits[name].encoded}
+    files = PublishedFiles(directory, None, model.labels)
+    loaded = load_published(config, files, splits, device=model.device, precision=model.precision)
+    try:
+        return measure_splits(
+            attempt,
+            loaded.model,
+            loaded.task,
+            loaded.splits,
+            tokens_per_batch=prepared.micro_batch_size * config.data.max_sequence_length,
+            attack=make_attack(config, loaded.model) if config.training.adversarial else None,
+            world=World(),
+        )
+    finally:
+        del loaded
+        release(model.device)
 
 
 def prefix_of(split: str) -> str:

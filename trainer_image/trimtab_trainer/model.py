@@ -1,5 +1,6 @@
 """The base model with the task's head, as it is loaded and as it is trained."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def load_model(
     """
     torch.manual_seed(config.training.seed)  # a new head starts at random
     try:
-        model, info = _from_pretrained(auto_model, directory, **arguments)
+        model, info = from_pretrained(auto_model, directory, **arguments)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"The model cannot be loaded for {config.task.kind}: {error}"
@@ -121,7 +122,8 @@ def _set_padding(model: Any, tokenizer: Any) -> None:
         text.pad_token_id = model.config.pad_token_id = getattr(tokenizer, "pad_token_id", None)
 
 
-def _from_pretrained(loader: Any, directory: Path, **extra: Any) -> tuple[Any, dict[str, Any]]:
+def from_pretrained(loader: Any, directory: Path, **extra: Any) -> tuple[Any, dict[str, Any]]:
+    """Load from verified safetensors, in float32, and say what was missing; never with code of the model's author."""
     fixed = {
         "dtype": torch.float32,
         "local_files_only": True,
@@ -152,10 +154,17 @@ def prepare(
         # Frozen weights that are published with the trained ones must stay exactly what they were.
         if keeps_base and not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(precision)
+    set_products(module, precision)
+    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)
+
+
+def set_products(module: Any, precision: torch.dtype) -> None:
+    """In what precision the matrices of bitsandbytes multiply; the same on every CPU."""
     for part in module.modules():
-        if hasattr(part, "compute_type_is_set"):  # bitsandbytes' 4-bit matrices
+        if hasattr(part, "compute_type_is_set"):  # 4-bit matrices
             part.compute_dtype, part.compute_type_is_set = precision, True
             # Else evaluations on some CPUs would pack the weights anew, for products in bfloat16.
             part.support_avx512bf16_for_cpu = False
-    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)
+    # 8-bit matrices log a line at each product.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -28,6 +28,11 @@ class ModelFacts:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
+    def is_quantized(self) -> bool:
+        """Its matrices have fewer bits than they were trained with."""
+        return "quantization_config" in self.config
+
+    @property
     def layers(self) -> int:
         """Transformer blocks."""
         return self._size("num_hidden_layers", "n_layer", "num_layers", default=12)

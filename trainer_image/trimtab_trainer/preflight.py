@@ -4,11 +4,13 @@ from pathlib import Path
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.quantization import QUANTIZATION_CHANGE
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.optimizer import parse_extra_arguments
 from trimtab_trainer.practices.adversarial import PREFIX
+from trimtab_trainer.publishing.export import export_format
 from trimtab_trainer.publishing.signature import SignatureError, SigningKey
 
 
@@ -26,6 +28,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_batch_sizes(config, world_size=world_size)
     check_metrics(config)
     check_gates(config)
+    check_output(config)
     check_practices(config)
     check_weights(config)
     check_changes(config)
@@ -85,9 +88,31 @@ def measured_names(config: RunConfig) -> list[str]:
     return [*names, *(f"{PREFIX}{name}" for name in names if config.training.adversarial)]
 
 
+def gated_names(config: RunConfig) -> list[str]:
+    """What gates may ask for besides what is measured while training."""
+    names = measured_names(config)
+    changes = [f"{QUANTIZATION_CHANGE}{name}" for name in names if config.output.quantization]
+    return [*names, *changes]
+
+
+def check_output(config: RunConfig) -> None:
+    """Fewer bits are for whole models that transformers loads."""
+    if config.output.quantization is None:
+        return
+    if export_format(config) != "safetensors":
+        raise _invalid(
+            f"`output.quantization` needs a whole model, and `method.{config.method.kind}` publishes an adapter. "
+            "Set `output.merge` with `method.lora`, choose full, partial or headOnly, or leave it out."
+        )
+    if config.task.multi_task is not None:
+        raise _invalid(
+            "`output.quantization` is for models that transformers loads by itself, which multiTask's are not."
+        )
+
+
 def check_gates(config: RunConfig) -> None:
     """A gate on a metric that the task does not have would never have a number."""
-    known = measured_names(config)
+    known = gated_names(config)
     for index, gate in enumerate(config.evaluation.gates if config.evaluation else ()):
         if gate.plain_metric not in known:
             raise _invalid(

@@ -31,6 +31,7 @@ from trimtab_trainer.practices.classes import balanced_probabilities
 from trimtab_trainer.practices.dropout import override_dropout
 from trimtab_trainer.practices.embeddings import attach_embeddings
 from trimtab_trainer.practices.replay import replays_per_epoch, training_split
+from trimtab_trainer.publishing.quantize import check_quantizable
 from trimtab_trainer.quota import memory_limit
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
@@ -86,6 +87,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     with attempt.timed("fetching the model"):
         base = _fetch_model(attempt, store, device)
         facts = read_model_facts(base.directory)
+        check_not_quantized(config, facts)
         method.check(config, facts)
     attempt.reporter.update(urgent=True, model_digest=base.digest)
     dtype = _agreed_precision(attempt, device, precision)
@@ -105,6 +107,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
             has_new_head=definition.has_new_head,
             tokenizer=processor,
         )
+        check_quantizable(config, loaded)
         if config.training.dropout is not None:
             override_dropout(loaded, config.training.dropout)
         module = method.apply(config, loaded, new, base.adapter)
@@ -135,6 +138,20 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         memory,
         raw.quality,
     )
+
+
+def check_not_quantized(config: RunConfig, facts: ModelFacts) -> None:
+    """Weights of fewer bits cannot be trained, and an adapter beside them would fit no other copy of the model.
+
+    Raises:
+        TrainerError: ModelInvalid naming the model.
+    """
+    if facts.is_quantized:
+        raise TrainerError(
+            TrainerReason.MODEL_INVALID,
+            f"{config.model.uri} is quantised: training goes on from full weights. Name a version that was published without "
+            "`output.quantization`; `method.qlora` quantises by itself.",
+        )
 
 
 def make_attack(config: RunConfig, model: TrainableModel) -> Attack | None:

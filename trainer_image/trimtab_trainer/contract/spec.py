@@ -17,6 +17,7 @@ from trimtab_trainer.contract.practices import (
     Normalization,
     TextAugmentation,
 )
+from trimtab_trainer.contract.quantization import Quantization
 from trimtab_trainer.contract.tasks import (
     ImageClassification,
     ImageTextMatching,
@@ -292,6 +293,8 @@ class Output(Document):
     """A word for humans, kept with the version."""
     merge: bool = False
     """Fold a LoRA adapter into the base model before publishing, once the logits are found to be the same: a whole model that needs no peft."""
+    quantization: Quantization | None = None
+    """Publish a whole model with fewer bits, measured again as it is published. Absent: float32."""
     sign: bool = False
     """Sign the published model in the OpenSSF model signing format (`manifest.sig`), by the elliptic-curve key of a Secret in the job's namespace."""
     signing_secret_name: str = Field(default="", max_length=253)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from trimtab_trainer.contract.messages import Usage
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
+from trimtab_trainer.publishing.quantize import Quantized
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,5 @@ class PublicationFacts:
     trained_parameters: int = 0
     truncated: Mapping[str, int] = field(default_factory=dict)
     """Examples that were cut to the sequence length, by split."""
+    quantized: Quantized | None = None
+    """What fewer bits saved and cost."""

@@ -11,6 +11,7 @@ from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.publishing.export import base_model_name, export_format, loading_code
 from trimtab_trainer.publishing.facts import PublicationFacts
+from trimtab_trainer.publishing.quantize import render_quantized
 
 _BASELINE = "baseline_"
 _PROVENANCE = (
@@ -32,6 +33,7 @@ def model_card(facts: PublicationFacts) -> str:
         _origin(facts),
         f"## Use\n\n```python\n{loading_code(facts.config)}\n```",
         _results(facts),
+        render_quantized(facts.quantized),
         _limits(facts),
         _data(facts),
         _training(facts),
@@ -50,6 +52,8 @@ def _front_matter(facts: PublicationFacts) -> str:
     is_adapter = export_format(config) != "safetensors"
     relation = "adapter" if is_adapter else "finetune"
     tags = ["trimtab", f"base_model:{relation}:{base_model_name(config)}", *method_of(config).tags]
+    if config.output.quantization is not None:
+        tags += ["bitsandbytes", "4-bit" if config.output.quantization.nf4 else "8-bit"]
     front: dict[str, Any] = {
         "base_model": base_model_name(config),
         "base_model_relation": relation,

@@ -10,6 +10,7 @@ from trimtab_trainer.contract.messages import DataSummary, PublishedModel, Rejec
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig
 from trimtab_trainer.data.quality import DataQuality, render_quality
 from trimtab_trainer.publishing.export import loading_code
+from trimtab_trainer.publishing.quantize import Quantized, render_quantized
 from trimtab_trainer.reporting.drift import LayerDrift, render_drift
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
 from trimtab_trainer.tasks.task import LOWER_IS_BETTER
@@ -67,6 +68,8 @@ class Report(Document):
     samples: list[SampleAnswer]
     errors: ErrorAnalysis | None = None
     """Where the tuned model goes wrong on held-out data."""
+    quantized: Quantized | None = None
+    """What fewer bits saved and cost."""
     drift: list[LayerDrift] = Field(default_factory=list)
     """How far each layer's weights moved."""
     seconds: dict[str, float]
@@ -88,6 +91,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         "\n".join(f"> **Warning:** {warning}" for warning in report.warnings),
         "![Loss curve](loss.png)",
         _comparison(report),
+        render_quantized(report.quantized),
         _samples(report.samples),
         render_errors(report.errors),
         render_drift(report.drift),

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.model import load_tokenizer
+from trimtab_trainer.model import load_tokenizer, set_products
 from trimtab_trainer.server.adapters import Adapters
 from trimtab_trainer.server.rows import Rows, attention_kinds
 
@@ -182,6 +182,7 @@ def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
             TrainerReason.MODEL_INVALID, f"The model's files lack {len(missing)} weights, among them {missing[0]}."
         )
     module.requires_grad_(requires_grad=False)
+    set_products(module, module.dtype)
     return module.to("cuda" if on_gpu else "cpu").eval()
 
 

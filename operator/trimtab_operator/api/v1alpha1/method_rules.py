@@ -18,6 +18,14 @@ METHOD_RULES: list[JsonValue] = [
         "output.merge folds a LoRA adapter into the base model: set method.lora, or leave merge out",
     ),
     _rule(
+        "!has(self.output.quantization) || self.output.merge || has(self.method.full) || has(self.method.partial) || has(self.method.headOnly)",
+        "output.quantization needs a whole model: set output.merge with method.lora, or choose method.full, partial or headOnly",
+    ),
+    _rule(
+        "!has(self.output.quantization) || !has(self.task.multiTask)",
+        "output.quantization is for models that transformers loads by itself, which those of task.multiTask are not",
+    ),
+    _rule(
         "!has(self.method.prefixTuning) || !has(self.task.causalLanguageModeling) || !self.data.packing",
         "method.prefixTuning stands before each text by itself: set data.packing to false",
     ),
