@@ -2,6 +2,7 @@
 
 OperatorError
 ├─ RetryableError    time acts: the API server is away, a quota may be raised; try again after `retry_after`
+│  └─ GoingError     the namespace is being deleted: nothing can be created in it any more
 ├─ ConflictError     somebody wrote first: read again and decide anew
 ├─ NotFoundError     the object is gone
 ├─ AlreadyExistsError  an object of this name is there
@@ -23,6 +24,10 @@ class RetryableError(OperatorError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class GoingError(RetryableError):
+    """The namespace is being deleted (403, NamespaceTerminating)."""
 
 
 class ConflictError(OperatorError):

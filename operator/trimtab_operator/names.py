@@ -1,6 +1,7 @@
 """Every string that the cluster sees: group, labels, annotations, child names."""
 
 import hashlib
+import re
 
 GROUP = "trimtab.dev"
 VERSION = "v1alpha1"
@@ -24,6 +25,10 @@ VERIFY_ANNOTATION = f"{GROUP}/verify"
 """On a ModelVersion: any new value has its bytes read back."""
 EVALUATE_ANNOTATION = f"{GROUP}/evaluate"
 """On a ModelVersion: any new value has its gates measured again."""
+RECLAIM_ANNOTATION = f"{GROUP}/reclaim"
+"""On a ModelVersion: `Delete` or `Retain` outranks `spec.reclaimPolicy`. Behind a space, `:`, `@` or `#` anything may follow."""
+RECLAIM_FINALIZER = f"{GROUP}/reclaim"
+"""On a ModelVersion whose bytes go with it: the object stays until they are gone."""
 APPROVE_ANNOTATION = f"{GROUP}/approve"
 """On a ModelVersion: a person lets its inconclusive gates pass, and says who and why."""
 VERSION_JOB_ANNOTATION = f"{GROUP}/version-job"
@@ -50,6 +55,12 @@ CONTAINER_CREATE_FAILURES = frozenset(
 """Reasons of a waiting container that the kubelet cannot make."""
 
 MAX_NAME = 63
+_FIRST_WORD = re.compile(r"[\s:@#]")
+
+
+def first_word(value: str) -> str:
+    """What an annotation asks for. Whatever follows a space, `:`, `@` or `#` only makes it another value."""
+    return _FIRST_WORD.split(value.strip(), maxsplit=1)[0]
 
 
 def child_name(owner: str, suffix: str) -> str:
@@ -69,6 +80,11 @@ def attempt_job(job: str, attempt: int) -> str:
 def version_job(version: str, request: str) -> str:
     """Name of the Job that looks at a ModelVersion: another one for each request."""
     return child_name(version, f"check-{hashlib.sha256(request.encode()).hexdigest()[:8]}")
+
+
+def reclaim_job(version: str, request: str) -> str:
+    """Name of the Job that deletes a ModelVersion's bytes."""
+    return child_name(version, f"reclaim-{hashlib.sha256(request.encode()).hexdigest()[:8]}")
 
 
 def model_version(model_name: str, version: int) -> str:

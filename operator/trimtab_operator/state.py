@@ -138,6 +138,10 @@ class ObservedVersion:
     pods: tuple[Manifest, ...] = ()
     """Pods controlled by those Jobs."""
     rejected: RejectedWrite | None = None
+    dependents: tuple[str, ...] = ()
+    """What else needs its bytes; looked up for a version that is being deleted."""
+    namespace_is_going: bool = False
+    """The namespace is being deleted: no Job can be made in it any more. Looked up likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,16 @@ def _setting(
     return ServerSetting(version, profile, storage)
 
 
+def uses(rollout: ModelRollout, version: ModelVersion) -> bool:
+    """Whether a rollout wants that version, serves it, or has it on its way in or out."""
+    if rollout.spec.model_name != version.spec.model_name:
+        return False
+    status = rollout.status
+    used = {rollout.spec.version, status.stable_version, status.canary_version}
+    told = {each.version for each in (*status.weights, *status.routing.versions)}
+    return version.spec.version in used | told
+
+
 def fit_on_one_server(one: ModelVersion, other: ModelVersion) -> bool:
     """Whether a server can have both in memory and weigh them against each other."""
     same = (one.spec.task, one.spec.storage) == (other.spec.task, other.spec.storage)
@@ -328,6 +342,22 @@ class VersionCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Reclaim:
+    """What the plan knows about the deletion of a ModelVersion's bytes. The status of the same pass records it."""
+
+    users: tuple[str, ...] = ()
+    """What it waits for, before anything is deleted."""
+    check: VersionCheck | None = None
+    """Its Job."""
+    is_done: bool = False
+    """The Job has deleted everything."""
+    problem: Problem | None = None
+    """Why there is none."""
+    retry_at: datetime | None = None
+    """When one that failed is made anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutCourse:
     """What the plan decided about a ModelRollout's versions. The status of the same pass records it; servers hear of it afterwards."""
 
@@ -365,6 +395,8 @@ class Plan:
     """Server-side apply with our field manager."""
     delete: tuple[ObjectRef, ...] = ()
     """Deleted with preconditions, after a live read."""
+    finalizer: bool | None = None
+    """Whether our finalizer should keep the object; None: leave it as it is."""
     delete_owner: bool = False
     """The time to live is over: delete the object itself."""
     requeue_after: timedelta | None = None
@@ -373,6 +405,8 @@ class Plan:
     """FineTuneJobs only: what was decided about the attempts."""
     check: VersionCheck | None = None
     """ModelVersions only: the Job that is wanted, or was and has an answer."""
+    reclaim: Reclaim | None = None
+    """ModelVersions only: the deletion of its bytes."""
     rollout: RolloutCourse | None = None
     """ModelRollouts only: what was decided about the versions."""
     configs: Mapping[str, ServerConfig] = field(default_factory=dict)

@@ -158,6 +158,7 @@ ACCEPTED = [
         "signatures",
     ),
     job("", {"spec.output.sign": True, "spec.output.signingSecretName": "key"}, "a signed model"),
+    row("ModelVersion", "", {"spec.reclaimPolicy": "Delete"}, "its bytes go with it"),
     row("ModelVersion", "", {"spec.version": 12, "metadata.name": "support-tone-v12"}, "two digits"),
     row("ModelRollout", "", {"spec.serving": {"builtin": {"profile": "cpu", "replicas": 3}}}, "replicas"),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
@@ -306,7 +307,6 @@ REFUSED = [
         {"spec.signing.publicKeys": ["-----BEGIN EC PRIVATE KEY-----\nabc=\n-----END EC PRIVATE KEY-----\n"]},
         "a private key",
     ),
-    row("ModelVersion", "reclaimPolicy must be 'Retain'", {"spec.reclaimPolicy": "Delete"}, "reclaim policy"),
     # Fields that contradict each other
     job("epochs and maxSteps are exclusive", {"spec.training": {"epochs": 1, "maxSteps": 10}}, "epochs and maxSteps"),
     job(

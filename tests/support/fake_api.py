@@ -77,8 +77,10 @@ class FakeApi:
         for start in range(0, max(len(items), 1), 2):
             yield Page(items[start : start + 2], version)
 
-    async def create(self, manifest: Manifest) -> Manifest:
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         kind, metadata = manifest["kind"], manifest["metadata"]
+        if dry_run:
+            return copy.deepcopy(manifest)
         self._ask("create", kind, metadata["name"])
         if (kind, metadata.get("namespace", ""), metadata["name"]) in self.objects:
             raise AlreadyExistsError(f"{kind} {metadata['name']} exists")

@@ -1,6 +1,7 @@
 """The Job that looks at a published version: reads every byte back and, if asked to, measures it, its base and the champion.
 
-`python -m trimtab_trainer.version_job`. The result is the termination message; nothing is written to the store.
+`python -m trimtab_trainer.version_job`. The result is the termination message; nothing is written to the store, but what is imported, and
+nothing is deleted, but a version that is to go.
 """
 
 import os
@@ -19,6 +20,7 @@ from trimtab_trainer.contract.run_config import ResolvedModelVersion, VersionJob
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.import_model import import_model, resolved
 from trimtab_trainer.interruption import Interruption, StopSignal
+from trimtab_trainer.publishing.delete import delete
 from trimtab_trainer.publishing.verify import check_signature, verify
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -56,12 +58,14 @@ def read_config(path: Path) -> VersionJobConfig:
 
 
 def look(config: VersionJobConfig, *, scratch: Path, stop: StopSignal) -> TerminationMessage:
-    """Import if asked to, verify, then measure if asked to. Bytes that do not match are not loaded.
+    """Import if asked to, verify, then measure if asked to; or delete. Bytes that do not match are not loaded.
 
     Raises:
         TrainerError: the store's errors while verifying.
     """
     with ObjectStore.open(config.store) as store:
+        if config.delete is not None:
+            return delete(config, config.delete, store)
         published, version = None, config.version
         if config.import_from is not None:
             published = import_model(config, config.import_from, store=store, scratch=scratch)

@@ -41,6 +41,8 @@ class Applier:
             wrote |= await self._create(_owned(manifest, owner), owner)
         for ref in plan.delete:
             wrote |= await self._delete(ref, owner)
+        if plan.finalizer is not None:
+            wrote |= await self._keep(owner, kept=plan.finalizer)
         if plan.delete_owner:
             await self._delete_owner(owner)
         return wrote or plan.delete_owner
@@ -172,6 +174,25 @@ class Applier:
         else:
             self._gone(ref, owner)
         _LOG.info("object_deleted kind=%s namespace=%s name=%s owner=%s", ref.kind, ref.namespace, ref.name, owner.name)
+        return True
+
+    async def _keep(self, owner: Stored, *, kept: bool) -> bool:
+        """Put our finalizer on the owner, or take it off, if it is still as it was observed."""
+        finalizers: list[str] = owner.body()["metadata"].get("finalizers") or []
+        if kept == (names.RECLAIM_FINALIZER in finalizers):
+            return False
+        others = [name for name in finalizers if name != names.RECLAIM_FINALIZER]
+        wanted = [*others, names.RECLAIM_FINALIZER] if kept else others
+        ref = ObjectRef(names.API_VERSION, owner.kind, owner.namespace, owner.name, owner.uid, str(owner.version))
+        reply = await self._client.patch(ref, [{"op": "add", "path": "/metadata/finalizers", "value": wanted}])
+        self._show(reply, owner)
+        _LOG.info(
+            "finalizer_%s kind=%s namespace=%s name=%s",
+            "added" if kept else "removed",
+            owner.kind,
+            owner.namespace,
+            owner.name,
+        )
         return True
 
     async def _delete_owner(self, owner: Stored) -> None:

@@ -18,6 +18,7 @@ from trimtab_operator.cluster.resources import Resource, resource_of
 from trimtab_operator.errors import (
     AlreadyExistsError,
     ConflictError,
+    GoingError,
     NotFoundError,
     OperatorError,
     RejectedError,
@@ -76,11 +77,11 @@ class Client:
                 return
             query["continue"] = body["metadata"]["continue"]
 
-    async def create(self, manifest: Manifest) -> Manifest:
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create an object; AlreadyExistsError where the name is taken."""
         resource = resource_of(manifest["kind"])
         path = resource.path(manifest["metadata"].get("namespace", ""))
-        query = {"fieldManager": names.FIELD_MANAGER}
+        query = {"fieldManager": names.FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         return await self._call("POST", path, ("CREATE", resource.plural), body=manifest, query=query)
 
     async def apply(self, manifest: Manifest) -> Manifest:
@@ -178,7 +179,9 @@ def _error(code: int, data: bytes, what: str, retry_after: str) -> OperatorError
             return NotFoundError(text)
         case 409 | 410:
             return AlreadyExistsError(text) if reason == "AlreadyExists" else ConflictError(text)
-        case 400 | 403 | 405 | 413 | 415 | 422 if "being terminated" not in message:
+        case 403 if "being terminated" in message:
+            return GoingError(text)
+        case 400 | 403 | 405 | 413 | 415 | 422:
             quota = "exceeded quota" in message
             return RejectedError(Reason.QUOTA_EXCEEDED if quota else Reason.POD_REJECTED, message or text)
         case _:

@@ -15,7 +15,7 @@ from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
-from trimtab_operator.errors import RejectedError
+from trimtab_operator.errors import AlreadyExistsError, GoingError, NotFoundError, RejectedError
 from trimtab_operator.state import Outcome, Plan, RejectedWrite
 
 
@@ -34,6 +34,7 @@ class Cluster:
 
     def __init__(self, client: Client, store: Store, reports: Reports, servers: Servers, events: EventWriter) -> None:
         self.store = store
+        self._client = client
         self.measure = Measuring(servers)
         self._reports = reports
         self._servers = servers
@@ -70,6 +71,22 @@ class Cluster:
         if reported and prepared:
             await self._applier.attempt(plan.follow, owner)
         return reported
+
+    async def is_going(self, namespace: str) -> bool:
+        """Whether a namespace is being deleted. Asked by a write that is not carried out: no right to read namespaces is needed."""
+        probe = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "trimtab-probe", "namespace": namespace},
+        }
+        try:
+            await self._client.create(probe, dry_run=True)
+        except (GoingError, NotFoundError):
+            return True
+        except (RejectedError, AlreadyExistsError):
+            # A quota or a policy said no, and not the namespace.
+            return False
+        return False
 
     async def refresh(self, owner: Stored) -> None:
         """Read the object again after a conflict, so that the next pass decides on what is there."""

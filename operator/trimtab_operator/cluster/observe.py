@@ -6,6 +6,7 @@ from trimtab_operator import names
 from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelRollout, ModelVersion, StorageProfile, TrainingProfile
 from trimtab_operator.cluster import trim
+from trimtab_operator.cluster.dependents import dependents
 from trimtab_operator.cluster.rejections import Rejections
 from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.servers import Servers
@@ -74,6 +75,7 @@ class Observer:
             jobs=tuple(found.body() for found in jobs),
             pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
             rejected=self._rejections.of(stored),
+            dependents=tuple(dependents(self._store, version)) if stored.deleting else (),
         )
 
     def rollout(self, stored: Stored) -> ObservedRollout:

@@ -13,7 +13,7 @@ from trimtab_operator.state import Manifest
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _METADATA = (
     "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "labels",
-    "annotations", "ownerReferences",
+    "annotations", "ownerReferences", "finalizers",
 )  # fmt: skip
 _WORTH_PACKING = 1024
 _JOB_SPEC = ("suspend", "completions", "parallelism", "backoffLimit", "activeDeadlineSeconds")
@@ -46,6 +46,8 @@ class Stored:
     raw: bytes
     deleting: bool = False
     """It has a deletionTimestamp: only finalizers keep it."""
+    held: bool = False
+    """One of them is ours: there is something to do before it goes."""
 
     @classmethod
     def of(cls, body: Manifest) -> "Stored":
@@ -62,6 +64,7 @@ class Stored:
             terms=tuple(_terms(body)),
             raw=_pack(orjson.dumps(kept)),
             deleting=bool(metadata.get("deletionTimestamp")),
+            held=names.RECLAIM_FINALIZER in (metadata.get("finalizers") or ()),
         )
 
     def body(self) -> Manifest:

@@ -1,5 +1,6 @@
 """One pass over a ModelVersion."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from trimtab_operator.cluster.facade import Cluster
@@ -12,8 +13,10 @@ from trimtab_operator.validation.model_version.compose import check
 
 
 async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now: datetime) -> Pass:
-    """Observe, check, plan, apply, status, report."""
+    """Observe, check, plan, apply, status, report. One that is being deleted comes here while our finalizer keeps it."""
     observed = cluster.observe.version(stored)
+    if stored.deleting:
+        observed = replace(observed, namespace_is_going=await cluster.is_going(stored.namespace))
     problems = check(observed, settings=settings)
     plan = make_plan(observed, problems, settings=settings, now=now)
     applied = await cluster.apply(plan, stored, now=now)

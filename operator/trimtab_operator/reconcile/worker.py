@@ -111,7 +111,7 @@ class Worker:
         outcome = SETTLED
         for _ in range(_PASSES_IN_A_ROW):
             stored = self._cluster.store.get(*key)
-            if stored is None or stored.deleting:
+            if stored is None or (stored.deleting and not stored.held):
                 return SETTLED
             outcome = await self._pass(key, stored)
             if not outcome.again:

@@ -197,3 +197,57 @@ def test_a_whole_model_is_imported_and_what_is_no_adapter_is_not(job: Job, tmp_p
     code, words = run_version_job(an_import(config, model, number=8), tmp_path / "adapter")
     assert code == ExitCode.MODEL_INVALID
     assert "adapter_config.json and adapter_model.safetensors is missing" in words.message
+
+
+def keys(endpoint: str, prefix: str) -> list[str]:
+    with closing(admin_client(endpoint)) as client:
+        found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/").get("Contents", [])
+        return [entry["Key"].removeprefix(f"{prefix}/") for entry in found]
+
+
+def a_deletion(config: RunConfig, name: str, number: int, sha256: str, uid: str = "uid") -> VersionJobConfig:
+    gone = {"name": f"{name}-v{number}", "modelName": name, "version": number, "uid": uid, "manifestSha256": sha256}
+    document = {"namespace": "team", "task": config.task.to_json(), "store": config.store.to_json(), "delete": gone}
+    return VersionJobConfig.model_validate(document)
+
+
+def test_a_deleted_version_leaves_a_mark_and_its_number_is_not_used_again(
+    job: Job, tmp_path: Path, s3_endpoint: str
+) -> None:
+    config = job()
+    made = run_job(config, tmp_path / "run").message.published
+    assert made is not None
+    folder = made.uri.removeprefix(f"s3://{BUCKET}/")
+    name = config.output.model_name
+    before = keys(s3_endpoint, folder)
+    code, words = run_version_job(a_deletion(config, name, made.version, 64 * "a"), tmp_path / "other")
+    assert (code, words.reason) == (ExitCode.DIGEST_MISMATCH, TrainerReason.DIGEST_MISMATCH)
+    assert keys(s3_endpoint, folder) == before, "another manifest than the version's is not touched"
+
+    asked = a_deletion(config, name, made.version, made.manifest_sha256)
+    code, words = run_version_job(asked, tmp_path / "gone")
+    assert (code, words.reason) == (ExitCode.SUCCEEDED, "Succeeded"), words.message
+    assert f"{len(before)} objects" in words.message
+    assert keys(s3_endpoint, folder) == ["deleted.json"]
+    code, words = run_version_job(asked, tmp_path / "again")
+    assert (code, keys(s3_endpoint, folder)) == (ExitCode.SUCCEEDED, ["deleted.json"]), "twice is once"
+
+    imported = an_import(config, config.model.uri, kind="safetensors", number=made.version)
+    source = imported.import_from.model_copy(update={"model_name": name})  # type: ignore[union-attr]
+    code, words = run_version_job(imported.model_copy(update={"import_from": source}), tmp_path / "number")
+    assert code == ExitCode.CONFIG_INVALID
+    assert "already holds another model" in words.message
+
+
+def test_an_import_that_was_never_published_takes_only_its_own_along(
+    job: Job, tmp_path: Path, s3_endpoint: str
+) -> None:
+    config = job()
+    code, words = run_version_job(an_import(config, config.model.uri, kind="safetensors"), tmp_path / "import")
+    assert words.published is not None
+    folder = words.published.uri.removeprefix(f"s3://{BUCKET}/")
+    before = keys(s3_endpoint, folder)
+    code, _ = run_version_job(a_deletion(config, "bought", 7, "", uid="somebody else"), tmp_path / "other")
+    assert (code, keys(s3_endpoint, folder)) == (ExitCode.SUCCEEDED, before)
+    code, _ = run_version_job(a_deletion(config, "bought", 7, "", uid="uid-7"), tmp_path / "own")
+    assert (code, keys(s3_endpoint, folder)) == (ExitCode.SUCCEEDED, [])

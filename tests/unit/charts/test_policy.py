@@ -116,7 +116,9 @@ def test_the_operator_has_no_rights_on(values: str, resource: str) -> None:
         pytest.param("pods", {"get", "list", "watch"}, id="pods are made by Jobs and Deployments alone"),
         pytest.param("configmaps", {"get", "create", "patch"}, id="foreign ConfigMaps never reach the operator"),
         pytest.param("finetunejobs", {"get", "list", "watch", "delete"}, id="jobs are the user's; TTL deletes them"),
-        pytest.param("modelversions", {"get", "list", "watch", "create"}, id="a version is published once"),
+        pytest.param(
+            "modelversions", {"get", "list", "watch", "create", "patch"}, id="a version is published once; a finalizer"
+        ),
         pytest.param("modelrollouts", {"get", "list", "watch"}, id="rollouts are the user's"),
         pytest.param("trainingprofiles", {"get", "list", "watch"}, id="training profiles are the administrator's"),
         pytest.param("storageprofiles", {"get", "list", "watch"}, id="storage profiles are the administrator's"),

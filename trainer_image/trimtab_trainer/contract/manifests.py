@@ -112,14 +112,14 @@ _RUN_IDENTITY = {
     "checkpoints",
     "output",
 }
-_MAY_CHANGE = {"checkpoints": {"keep_last", "keep_best"}, "output": {"sign", "signing_secret_name"}}
+_MAY_CHANGE = {"checkpoints": {"keep_last", "keep_best"}, "output": {"sign", "signing_secret_name", "reclaim_policy"}}
 
 
 def run_identity(config: RunConfig) -> dict[str, Any]:
     """What identifies "the same run": the part of the spec that cannot change while a job lives.
 
     Left out: the attempt, the job's identity (manifests name it beside this), pins, store, image, limits and what may be
-    changed on the way (`keepLast`, `keepBest`) or is about the bytes only after training (`sign`). Defaults are left out too, so that a release which adds a field resumes older runs.
+    changed on the way (`keepLast`, `keepBest`) or is about the bytes only after training (`sign`, `reclaimPolicy`). Defaults are left out too, so that a release which adds a field resumes older runs.
     """
     return config.model_dump(
         mode="json", by_alias=True, include=_RUN_IDENTITY, exclude=_MAY_CHANGE, exclude_defaults=True

@@ -130,6 +130,18 @@ class VersionImport(Document):
     base_model: spec.ModelSource
 
 
+class VersionDeletion(Document):
+    """A version whose bytes are to go."""
+
+    name: str
+    model_name: str
+    version: int
+    uid: str
+    """Of the ModelVersion: what an import that was never published has written carries it."""
+    manifest_sha256: str = ""
+    """Of what was published; another manifest at the version's place is not touched. Empty: nothing was published."""
+
+
 class SignaturePolicy(Document):
     """Whose signatures a server believes."""
 
@@ -157,6 +169,8 @@ class VersionJobConfig(Document):
     evaluate: VersionEvaluationConfig | None = None
     """Absent: only verify."""
     accelerators: int = 0
+    delete: VersionDeletion | None = None
+    """Delete this version's bytes, and look at nothing."""
 
 
 class ServedVersion(Document):

@@ -291,6 +291,8 @@ class Output(Document):
     """Name that the versions of this model share. The next free number becomes `<modelName>-v<version>`."""
     version_label: str = Field(default="", max_length=63)
     """A word for humans, kept with the version."""
+    reclaim_policy: Literal["Retain", "Delete"] = "Retain"
+    """`spec.reclaimPolicy` of the ModelVersion: what happens to its bytes when it is deleted."""
     merge: bool = False
     """Fold a LoRA adapter into the base model before publishing, once the logits are found to be the same: a whole model that needs no peft."""
     quantization: Quantization | None = None

@@ -30,10 +30,13 @@ from trimtab_trainer.store.errors import ObjectExistsError, ObjectNotFoundError
 from trimtab_trainer.store.object_store import ObjectStore
 
 MANIFEST_PATH = "manifest.json"
+DELETED_PATH = "deleted.json"
+"""At the place of a version whose bytes were deleted: its number is not used again."""
 _FORBIDDEN_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".py")
 _MAX_TAKEN = 64
 _PARALLEL_FILES = 4
-_JOB = "trimtab-job"
+OWNER_KEY = "trimtab-job"
+"""User metadata: uid of the job, or of the imported version, that wrote an object."""
 _ATTEMPT = "trimtab-attempt"
 
 _logger = logging.getLogger(__name__)
@@ -107,13 +110,15 @@ class _Place:
         )
         self._manifest_key = f"{self._prefix}/{MANIFEST_PATH}"
         self._signature_key = f"{self._prefix}/{SIGNATURE_PATH}"
-        self._mark = {_JOB: config.job.uid, _ATTEMPT: str(config.attempt)}
+        self._mark = {OWNER_KEY: config.job.uid, _ATTEMPT: str(config.attempt)}
 
     def published(self) -> ModelManifest | None:
         """The manifest that an earlier attempt of this job committed here; None where the place is free."""
         try:
             data = self._store.get(self._manifest_key)
         except ObjectNotFoundError:
+            if self._store.head(f"{self._prefix}/{DELETED_PATH}") is not None:
+                raise _TakenError("a version was deleted here") from None
             return None
         try:
             manifest = ModelManifest.model_validate_json(data)
@@ -193,7 +198,9 @@ class _Place:
         mark = dict(info.metadata) if info else {}
         attempt = mark.get(_ATTEMPT, "")
         # The attempt is compared too, so that a zombie never replaces what its successor writes.
-        return mark.get(_JOB) == self._config.job.uid and attempt.isdecimal() and int(attempt) <= self._config.attempt
+        return (
+            mark.get(OWNER_KEY) == self._config.job.uid and attempt.isdecimal() and int(attempt) <= self._config.attempt
+        )
 
     def _remove_leftovers(self, files: Sequence[FileEntry]) -> None:
         ours = {file.key for file in files}
@@ -236,7 +243,11 @@ def _files_of(directory: Path) -> list[str]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = [path.relative_to(directory).as_posix() for path in paths]
     for path, name in zip(paths, names, strict=True):
-        if path.is_symlink() or name.endswith(_FORBIDDEN_SUFFIXES) or name in (MANIFEST_PATH, SIGNATURE_PATH):
+        if (
+            path.is_symlink()
+            or name.endswith(_FORBIDDEN_SUFFIXES)
+            or name in (MANIFEST_PATH, SIGNATURE_PATH, DELETED_PATH)
+        ):
             raise TrainerError(
                 TrainerReason.TRAINER_ERROR,
                 f"'{name}' must not be published: only plain files, and neither pickles nor code.",

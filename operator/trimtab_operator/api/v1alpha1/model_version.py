@@ -6,7 +6,7 @@ from pydantic import Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel
 from trimtab_operator.api.v1alpha1.gates import GateResult
-from trimtab_trainer.contract.base import Document, only, rules
+from trimtab_trainer.contract.base import Document, rules
 from trimtab_trainer.contract.gates import MAX_GATES, Gate
 from trimtab_trainer.contract.messages import MetricValue, ModelSignature
 from trimtab_trainer.contract.methods import ArtifactFormat
@@ -140,8 +140,9 @@ class ModelVersionSpec(Document):
     """Signature of the manifest, `manifest.sig` beside it. Absent: it is not signed."""
     verified_at: str = Field(default="", max_length=64)
     """When the publishing trainer read every byte back and compared digests."""
-    reclaim_policy: Literal["Retain", "Delete"] = only("Retain")
-    """What happens to the bytes when this object is deleted."""
+    reclaim_policy: Literal["Retain", "Delete"] = "Retain"
+    """What happens to the bytes when this object is deleted. `Delete` deletes what Trimtab published for this very version, once nothing
+    uses it any more; the object stays until then. The annotation `trimtab.dev/reclaim` outranks it."""
 
 
 class VersionVerification(Document):
@@ -180,6 +181,21 @@ class VersionEvaluationResult(Document):
     """The same in a sentence."""
 
 
+class VersionReclaim(Document):
+    """The deletion of the bytes. From its beginning on nothing may begin to use this version."""
+
+    started_at: str
+    """When the first Job was made."""
+    job_name: str = Field(max_length=63)
+    """The newest one."""
+    failed_at: str = ""
+    """When it was seen to have failed; empty while it has not."""
+    done_at: str = ""
+    """When the bytes were seen to be gone."""
+    message: str = Field(default="", max_length=1024)
+    """What was deleted, or what went wrong."""
+
+
 class ModelVersionStatus(StatusModel):
     """What is true now."""
 
@@ -191,6 +207,8 @@ class ModelVersionStatus(StatusModel):
     """The last time that a Job measured this version."""
     rollouts: list[str] = Field(default_factory=list, max_length=64)
     """ModelRollouts that use this version."""
+    reclaim: VersionReclaim | None = None
+    """The deletion of the bytes."""
 
 
 class ModelVersion(ApiObject):

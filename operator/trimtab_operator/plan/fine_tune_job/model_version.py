@@ -32,6 +32,7 @@ def model_version(
         model_name=output.model_name,
         version=published.version,
         version_label=output.version_label,
+        reclaim_policy=output.reclaim_policy,
         task=job.spec.task,
         source=VersionSource(name=job.metadata.name, uid=job.metadata.uid, attempt=attempt, step=published.step),
         base_model=_base_model(observed, published),
@@ -70,6 +71,8 @@ def model_version(
                 "app.kubernetes.io/name": "trimtab",
                 "app.kubernetes.io/managed-by": names.FIELD_MANAGER,
             },
+            # From its first moment on: nobody can delete it and leave the bytes behind.
+            **({"finalizers": [names.RECLAIM_FINALIZER]} if output.reclaim_policy == "Delete" else {}),
         },
         "spec": spec.to_json(),
     }

@@ -61,8 +61,12 @@ def _is_new(asked: str, answered: VersionVerification | VersionEvaluationResult 
 def look(observed: ObservedVersion, request: Request, *, now: datetime) -> tuple[VersionCheck, timedelta | None]:
     """What the request's Job says, and when to look again."""
     name = request.job_name(observed.version.metadata.name)
-    pending = VersionCheck(name, request.verify, request.evaluate)
-    job = next((parsed for parsed in map(parse_job, observed.jobs) if parsed.ref.name == name), None)
+    return follow(observed, VersionCheck(name, request.verify, request.evaluate), now=now)
+
+
+def follow(observed: ObservedVersion, pending: VersionCheck, *, now: datetime) -> tuple[VersionCheck, timedelta | None]:
+    """What a Job of this version says, and when to look again."""
+    job = next((parsed for parsed in map(parse_job, observed.jobs) if parsed.ref.name == pending.job_name), None)
     if job is None or job.is_deleting:
         return pending, None
     pods = pods_of(job, observed.pods)

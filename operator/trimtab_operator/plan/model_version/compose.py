@@ -7,6 +7,7 @@ from datetime import datetime
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.plan.fine_tune_job.observation import parse_job
 from trimtab_operator.plan.model_version.check import look, request_of
+from trimtab_operator.plan.model_version.reclaim import finalizer, misplaced, reclaim
 from trimtab_operator.plan.model_version.version_job import version_job
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import ObjectRef, ObservedVersion, Plan, Problem
@@ -14,8 +15,15 @@ from trimtab_operator.state import ObjectRef, ObservedVersion, Plan, Problem
 
 def make_plan(observed: ObservedVersion, problems: Sequence[Problem], *, settings: Settings, now: datetime) -> Plan:
     """The Job of the newest request. One that has answered stays, for its log, until the next is made."""
+    if observed.version.metadata.deletion_timestamp is not None:
+        return reclaim(observed, settings=settings, now=now)
+    looking = _looking(observed, problems, settings=settings, now=now)
+    return replace(looking, finalizer=finalizer(observed), reclaim=misplaced(observed))
+
+
+def _looking(observed: ObservedVersion, problems: Sequence[Problem], *, settings: Settings, now: datetime) -> Plan:
     request = request_of(observed)
-    if request is None or problems or observed.version.metadata.deletion_timestamp is not None:
+    if request is None or problems:
         return Plan()
     check, again = look(observed, request, now=now)
     profile, storage = observed.profile, observed.storage

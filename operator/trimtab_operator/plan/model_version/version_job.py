@@ -18,6 +18,7 @@ from trimtab_trainer.contract.gates import Evaluation
 from trimtab_trainer.contract.manifests import canonical_json
 from trimtab_trainer.contract.run_config import (
     SignaturePolicy,
+    VersionDeletion,
     VersionEvaluationConfig,
     VersionImport,
     VersionJobConfig,
@@ -41,8 +42,38 @@ def version_job(
     settings: Settings,
 ) -> Manifest:
     """The Job of that name."""
-    version = observed.version
     config = version_job_config(observed, measures=measures, storage=storage)
+    return _job(observed.version, name, config, profile=profile, storage=storage, settings=settings)
+
+
+def reclaim_job(
+    version: ModelVersion, name: str, *, profile: TrainingProfile, storage: StorageProfile, settings: Settings
+) -> Manifest:
+    """The Job that deletes the version's bytes: manifest first, then every file at its place."""
+    config = VersionJobConfig(
+        namespace=version.metadata.namespace,
+        task=version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
+        store=store(storage.metadata.name, storage.spec),
+        delete=VersionDeletion(
+            name=version.metadata.name,
+            model_name=version.spec.model_name,
+            version=version.spec.version,
+            uid=version.metadata.uid,
+            manifest_sha256=version.artifact.manifest_sha256 if version.artifact else "",
+        ),
+    )
+    return _job(version, name, config, profile=profile, storage=storage, settings=settings)
+
+
+def _job(
+    version: ModelVersion,
+    name: str,
+    config: VersionJobConfig,
+    *,
+    profile: TrainingProfile,
+    storage: StorageProfile,
+    settings: Settings,
+) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

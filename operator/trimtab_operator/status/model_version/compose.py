@@ -5,18 +5,18 @@ from dataclasses import replace
 from datetime import datetime
 
 from trimtab_operator import names
-from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion
+from trimtab_operator.api.v1alpha1 import ModelVersion
 from trimtab_operator.api.v1alpha1.model_version import (
     Artifact,
-    ModelVersionSpec,
     ModelVersionStatus,
     VersionVerification,
 )
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.settings import Settings
-from trimtab_operator.state import EventNote, ObservedVersion, Outcome, Plan, Problem, VersionCheck
+from trimtab_operator.state import EventNote, ObservedVersion, Outcome, Plan, Problem, Reclaim, VersionCheck, uses
 from trimtab_operator.status.conditions import Fact, fact, merge
 from trimtab_operator.status.model_version.judgement import answers, imported, promotable, verified
+from trimtab_operator.status.model_version.reclaim import event, reclaimed, told
 from trimtab_operator.status.wire import to_wire
 
 MAX_ROLLOUTS = 64
@@ -30,6 +30,8 @@ def compute_status(
     version, stored = observed.version, observed.version.status
     generation = version.metadata.generation
     check = _with_refusal(plan.check, observed)
+    if plan.reclaim is not None and plan.reclaim.problem is not None and version.metadata.deletion_timestamp is None:
+        problems = [*problems, plan.reclaim.problem]
     verification, evaluation = answers(version, check, now=now)
     artifact = imported(version, check)
     said = [
@@ -37,15 +39,19 @@ def compute_status(
         _unsigned(observed) or promotable(version, evaluation, check),
         *_trio([*problems, *_not_imported(version, artifact, verification, check)], check),
     ]
+    deletion = _with_refused_job(plan.reclaim, observed)
+    reclaim = reclaimed(version, deletion, now=now)
+    said = told(said, version, deletion, reclaim)
     status = ModelVersionStatus(
         observed_generation=generation,
         conditions=merge(stored.conditions, said, generation=generation, now=now),
-        rollouts=sorted(rollout.metadata.name for rollout in observed.rollouts if _uses(rollout, version.spec))[
+        rollouts=sorted(rollout.metadata.name for rollout in observed.rollouts if uses(rollout, version))[
             :MAX_ROLLOUTS
         ],
         artifact=artifact,
         verification=verification,
         evaluation=evaluation,
+        reclaim=reclaim,
     )
     return Outcome(to_wire(status), tuple(_events(stored, status)))
 
@@ -56,6 +62,10 @@ def _with_refusal(check: VersionCheck | None, observed: ObservedVersion) -> Vers
     if check is None or check.has_ended or check.problem is not None or refused is None:
         return check
     return replace(check, problem=Problem(refused.reason, refused.message))
+
+
+def _with_refused_job(reclaim: Reclaim | None, observed: ObservedVersion) -> Reclaim | None:
+    return None if reclaim is None else replace(reclaim, check=_with_refusal(reclaim.check, observed))
 
 
 def _unsigned(observed: ObservedVersion) -> Fact | None:
@@ -110,16 +120,11 @@ def _trio(problems: Sequence[Problem], check: VersionCheck | None) -> list[Fact]
     ]
 
 
-def _uses(rollout: ModelRollout, spec: ModelVersionSpec) -> bool:
-    """Wanted, serving, or on its way in or out."""
-    if rollout.spec.model_name != spec.model_name:
-        return False
-    status = rollout.status
-    used = {rollout.spec.version, status.stable_version, status.canary_version}
-    return spec.version in used | {weight.version for weight in status.weights}
-
-
 def _events(before: ModelVersionStatus, after: ModelVersionStatus) -> Iterator[EventNote]:
+    if note := event(before, after):
+        yield note
+    if after.reclaim is not None:
+        return
     for kind in ("Ready", "Verified", "Promotable"):
         old, new = before.condition(kind), after.condition(kind)
         if new is None or (old is not None and old.status == new.status):

@@ -23,6 +23,11 @@ def base_version_is_ready(observed: ObservedJob) -> Problem | None:
     version = observed.base_version
     if version is None:
         return None
+    if version.metadata.deletion_timestamp is not None and not observed.job.status.attempts:
+        return Problem(
+            Reason.MODEL_VERSION_NOT_READY,
+            f"ModelVersion '{version.metadata.name}' is being deleted: start from one that stays.",
+        )
     ready = version.status.condition("Ready")
     if ready is None or ready.status != "False":
         return None

@@ -12,6 +12,7 @@ RULES: tuple[Rule, ...] = (
     serving.spec_is_available,
     analysis.conditions_can_be_read,
     version.version_exists,
+    version.version_stays,
     version.version_is_imported,
     version.version_is_verified,
     version.version_is_promotable,

@@ -23,6 +23,19 @@ def version_exists(observed: ObservedRollout) -> Problem | None:
     )
 
 
+def version_stays(observed: ObservedRollout) -> Problem | None:
+    """What is being deleted goes on serving where it serves, and begins nowhere."""
+    version, status = observed.wanted, observed.rollout.status
+    if version is None or version.metadata.deletion_timestamp is None:
+        return None
+    if version.status.reclaim is None and version.spec.version in (status.stable_version, status.canary_version):
+        return None
+    return Problem(
+        Reason.MODEL_VERSION_NOT_READY,
+        f"ModelVersion '{version.metadata.name}' is being deleted: set spec.version to one that stays.",
+    )
+
+
 def version_is_imported(observed: ObservedRollout) -> Problem | None:
     """The copy of an import is published before it is served."""
     version = observed.wanted
