@@ -43,6 +43,8 @@ IMAGE_PULL_FAILURES = frozenset({
     "SignatureValidationFailed",
 })  # fmt: skip
 """Reasons of a waiting container whose image the kubelet cannot get."""
+VLLM_CONTAINER = "vllm"
+"""Of a server pod; the other container is the router, `server`."""
 CONTAINER_CREATE_FAILURES = frozenset(
     {
         "CreateContainerConfigError",

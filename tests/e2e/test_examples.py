@@ -12,7 +12,9 @@ from tests.support.kube import Manifest
 pytestmark = pytest.mark.e2e
 
 METHODS = sorted(
-    path for name in ("methods", "tasks") for path in (Path(__file__).parents[2] / "examples" / name).glob("*.yaml")
+    path
+    for name in ("methods", "serving", "tasks")
+    for path in (Path(__file__).parents[2] / "examples" / name).glob("*.yaml")
 )
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
 
@@ -26,7 +28,7 @@ def signing_secret(namespace: str) -> Manifest:
 
 
 @pytest.mark.parametrize("example", METHODS, ids=lambda path: path.stem)
-def test_example_of_a_method_or_a_task_is_accepted(example: Path, namespace: str) -> None:
+def test_example_of_a_method_a_server_or_a_task_is_accepted(example: Path, namespace: str) -> None:
     """Whole runs of every method and task are trainer tests; here the API server reads what a user would apply."""
     kube.kubectl("apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", str(example))
 

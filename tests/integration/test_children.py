@@ -34,7 +34,7 @@ def restricted(api: Api) -> Iterator[str]:
 def test_the_api_server_takes_it(api: Api, restricted: str, child: dict[str, Any]) -> None:
     moved = child | {"metadata": child["metadata"] | {"namespace": restricted}}
     made = api.create(moved, dry_run=True)
-    if child["kind"] == "Job":
+    if child["kind"] in ("Job", "Deployment"):
         template = child["spec"]["template"]
         pod_spec = {
             key: value
@@ -43,4 +43,5 @@ def test_the_api_server_takes_it(api: Api, restricted: str, child: dict[str, Any
         }
         metadata = {"name": "sample", "namespace": restricted, "labels": template["metadata"]["labels"]}
         api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec}, dry_run=True)
+    if child["kind"] == "Job":
         assert made["spec"]["podFailurePolicy"] == child["spec"]["podFailurePolicy"]

@@ -161,6 +161,12 @@ ACCEPTED = [
     row("ModelVersion", "", {"spec.reclaimPolicy": "Delete"}, "its bytes go with it"),
     row("ModelVersion", "", {"spec.version": 12, "metadata.name": "support-tone-v12"}, "two digits"),
     row("ModelRollout", "", {"spec.serving": {"builtin": {"profile": "cpu", "replicas": 3}}}, "replicas"),
+    row(
+        "ModelRollout",
+        "",
+        {"spec.serving": {"vllm": {"image": "vllm:1", "arguments": ["--max-model-len=8192", "--model-impl=auto"]}}},
+        "vllm",
+    ),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
     row("ModelRollout", "", steps({"setWeight": 0}, {"pause": {}}, {"pause": {"duration": "1h30m"}}), "steps"),
     row("ModelRollout", "", steps({"pause": {"duration": 30}}, {"analysis": {"metrics": [METRIC]}}), "analysis"),
@@ -237,7 +243,7 @@ REFUSED = [
     job("exactly one of ewc, startingPoint", {"spec.training.continual": {}}, "no springs"),
     job("mixFraction needs general", {"spec.data.mixFraction": 0.2}, "replay of nothing"),
     job("exactly one of balanced, byLabel", {"spec.training.classWeights": {}}, "no class weights"),
-    row("ModelRollout", "exactly one of builtin must be set", {"spec.serving": {}}, "no serving"),
+    row("ModelRollout", "exactly one of builtin, vllm must be set", {"spec.serving": {}}, "no serving"),
     row(
         "StorageProfile",
         "exactly one of secretName, webIdentity must be set",
@@ -297,7 +303,22 @@ REFUSED = [
         },
         "several tasks in eight bits",
     ),
-    row("ModelRollout", f"vllm {NOT_YET}", {"spec.serving": {"vllm": {"image": "a"}}}, "vllm"),
+    *(
+        row(
+            "ModelRollout",
+            "arguments must not have",
+            {"spec.serving": {"vllm": {"image": "vllm:1", "arguments": ["--max-model-len=8192", argument]}}},
+            f"vllm with {argument}",
+        )
+        for argument in ("--host=0.0.0.0", "--served_model_name", "--trust-remote-code", "--trust", "--model=/tmp")
+    ),
+    row("ModelRollout", "spec.serving.vllm.image", {"spec.serving": {"vllm": {}}}, "vllm without an image"),
+    row(
+        "ModelRollout",
+        "spec.serving.vllm.maxLoraRank",
+        {"spec.serving": {"vllm": {"image": "vllm:1", "maxLoraRank": 7}}},
+        "a LoRA rank that vLLM does not have",
+    ),
     row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
     row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),
     row("TrainingProfile", "required needs publicKeys", {"spec.signing": {"required": True}}, "signatures by nobody"),

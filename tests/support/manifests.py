@@ -1,13 +1,18 @@
 """The smallest valid object of each kind, and ways to change it."""
 
 import copy
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Manifest = dict[str, Any]
 API_VERSION = "trimtab.dev/v1alpha1"
 ABSENT = object()
 """As a value of `changed`: remove the field."""
 DIGEST = "0" * 64
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 _SPECS: dict[str, Manifest] = {
     "FineTuneJob": {
@@ -66,3 +71,24 @@ def changed(manifest: Manifest, changes: dict[str, Any]) -> Manifest:
         else:
             place[last] = value
     return result
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that a person can compare: documents in block style, no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump_all(manifests: Iterable[Manifest]) -> str:
+    """Golden children as text."""
+    text: str = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=True, width=160)
+    return text

@@ -27,10 +27,10 @@ from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.app import create_app
 from trimtab_trainer.server.engine import Engine
-from trimtab_trainer.server.exchange import Rooms
 from trimtab_trainer.server.front import Front
-from trimtab_trainer.server.loading import Loader
+from trimtab_trainer.server.loading import Loader, Target
 from trimtab_trainer.server.metrics import Metrics
+from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sources import BaseFiles
 from trimtab_trainer.server.versions import Versions
 
@@ -179,7 +179,7 @@ class Running:
     """A server in this process."""
 
     client: httpx.AsyncClient
-    versions: Versions
+    versions: Versions[Target]
     engine: Engine
     rooms: Rooms
     front: Front

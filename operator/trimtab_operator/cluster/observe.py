@@ -124,8 +124,8 @@ class Observer:
 
     def _server_profile(self, rollout: ModelRollout, version: ModelVersion | None) -> TrainingProfile | None:
         """The rollout's, the one that trained the version, or the default."""
-        builtin = rollout.spec.serving.builtin
-        named = (builtin.profile if builtin else None) or (version.spec.profile if version else "")
+        servers = rollout.spec.serving.servers
+        named = (servers.profile if servers else None) or (version.spec.profile if version else "")
         return self._profile(TrainingProfile, named)
 
     def _server_pods(self, rollout: Stored, deployment: Stored | None) -> tuple[Manifest, ...]:

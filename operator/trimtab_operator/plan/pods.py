@@ -15,7 +15,7 @@ _CLAIM = "accelerators"
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """The one container of a pod, as far as it differs from pod to pod."""
+    """A container, as far as it differs from pod to pod."""
 
     name: str
     image: str
@@ -25,7 +25,7 @@ class Container:
     accelerators: int = 0
     ports: Sequence[Manifest] = ()
     probes: Mapping[str, Manifest] | None = None
-    """`startupProbe`, `readinessProbe`, `livenessProbe`."""
+    """`startupProbe`, `readinessProbe`, `livenessProbe`, `lifecycle`."""
 
 
 def pod_spec(profile: TrainingProfileSpec, container: Container, *, volumes: Sequence[Volume]) -> Manifest:
@@ -46,10 +46,25 @@ def pod_spec(profile: TrainingProfileSpec, container: Container, *, volumes: Seq
         "containers": [_container(profile, container, volumes)],
         "volumes": [volume.to_volume() for volume in volumes],
     }
-    if _uses_claim(profile, container):
-        template = profile.resource_claim_template_name
-        spec["resourceClaims"] = [{"name": _CLAIM, "resourceClaimTemplateName": template}]
-    return spec | _placement(profile)
+    return spec | _claims(profile, container) | _placement(profile)
+
+
+def add_container(
+    spec: Manifest, profile: TrainingProfileSpec, container: Container, *, volumes: Sequence[Volume]
+) -> Manifest:
+    """The pod with one container more, and the volumes that it does not have yet."""
+    known = {volume["name"] for volume in spec["volumes"]}
+    added = spec | {
+        "containers": [*spec["containers"], _container(profile, container, volumes)],
+        "volumes": [*spec["volumes"], *(volume.to_volume() for volume in volumes if volume.name not in known)],
+    }
+    return added | _claims(profile, container)
+
+
+def _claims(profile: TrainingProfileSpec, container: Container) -> Manifest:
+    if not _uses_claim(profile, container):
+        return {}
+    return {"resourceClaims": [{"name": _CLAIM, "resourceClaimTemplateName": profile.resource_claim_template_name}]}
 
 
 def _placement(profile: TrainingProfileSpec) -> Manifest:

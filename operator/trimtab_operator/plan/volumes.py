@@ -120,6 +120,12 @@ def scratch_volume(size: Quantity) -> Volume:
     return Volume("scratch", {"emptyDir": {"sizeLimit": str(size)}}, places, read_only=False)
 
 
+def models_volume(size: Quantity, *, read_only: bool) -> Volume:
+    """Verified files for another container of the pod: one writes, the other only reads."""
+    source: Manifest = {"emptyDir": {"sizeLimit": str(size)}}
+    return Volume("models", source, (Mount(mounts.MODELS_DIRECTORY),), read_only=read_only)
+
+
 def shared_memory_volume() -> Volume:
     """Room for data loaders and collectives; the container runtime's own /dev/shm has 64 MiB."""
     source: Manifest = {"emptyDir": {"medium": "Memory"}}

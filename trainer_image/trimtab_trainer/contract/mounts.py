@@ -34,3 +34,12 @@ SERVER_URL_VARIABLE = "TRIMTAB_SERVER_URL"
 SERVER_PORT = 8000
 RENDEZVOUS_PORT = 29500
 STATUS_TOKEN_AUDIENCE = "trimtab.dev/status"  # noqa: S105 - an audience, not a secret
+
+MODELS_DIRECTORY = _Path("/models")
+"""Shared by router and vLLM: verified files of base model and adapters."""
+VLLM_PORT = 8001
+"""On loopback: who reaches vLLM can have it load adapters."""
+VLLM_BASE_MODEL = MODELS_DIRECTORY / "base-model"
+"""Link to the base model, made when every byte of it is verified."""
+VLLM_DRAINED_FILE = MODELS_DIRECTORY / "drained"
+"""Made when the router has given its last answer: vLLM may end."""

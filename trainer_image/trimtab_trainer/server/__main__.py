@@ -14,7 +14,10 @@ from trimtab_trainer.errors import TrainerError
 CONFIG_VARIABLE = "TRIMTAB_SERVER_CONFIG_FILE"
 
 
-def main() -> int:
+BUILTIN = "trimtab_trainer.server.assembly"
+
+
+def main(assembly: str = BUILTIN) -> int:
     """Serve; the exit code."""
     # Process 1 of a container has no default action for it; uvicorn takes over when it runs.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -28,7 +31,7 @@ def main() -> int:
         from trimtab_trainer.server.serve import serve  # noqa: PLC0415
 
         path = Path(os.environ.get(CONFIG_VARIABLE, mounts.SERVER_CONFIG_FILE))
-        serve(read_config(path), path, scratch, listen(mounts.SERVER_PORT))
+        serve(read_config(path), path, scratch, listen(mounts.SERVER_PORT), assembly=assembly)
     except TrainerError as error:
         return termination.write(TerminationMessage(reason=error.reason, message=str(error)[:1024]))
     return 0

@@ -1,25 +1,21 @@
-"""Puts engine, versions and HTTP application together, and keeps the models as the configuration wants them."""
+"""Puts the built-in server together: engine, versions and HTTP application."""
 
-import asyncio
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from trimtab_trainer import logs
-from trimtab_trainer.contract.exit_codes import EXIT_CODE_OF, USER_MUST_ACT
 from trimtab_trainer.contract.run_config import ServerConfig
-from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.quota import thread_count
 from trimtab_trainer.server.app import create_app
-from trimtab_trainer.server.config_file import follow_file
 from trimtab_trainer.server.engine import Engine
-from trimtab_trainer.server.exchange import Rooms
 from trimtab_trainer.server.front import Front
+from trimtab_trainer.server.keeping import keep
 from trimtab_trainer.server.loading import Loader
 from trimtab_trainer.server.metrics import Metrics
-from trimtab_trainer.server.operator_channel import OperatorChannel, operator_endpoint
+from trimtab_trainer.server.operator_channel import operator_endpoint
+from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sources import StoreSource
-from trimtab_trainer.server.versions import RETRY_SECONDS, Versions
+from trimtab_trainer.server.versions import Versions
 
 
 async def run(config: ServerConfig, path: Path, scratch: Path, front: Front) -> None:
@@ -37,36 +33,7 @@ async def run(config: ServerConfig, path: Path, scratch: Path, front: Front) -> 
     )
     engine.start()
     front.app = create_app(Rooms(engine, versions, metrics, front))
-    channel = OperatorChannel(operator, versions, metrics) if operator is not None else None
-    listening = asyncio.create_task(channel.run()) if channel is not None else None
     try:
-        await keep_models(versions, path)
+        await keep(versions, metrics, path, operator=operator)
     finally:
-        if listening is not None:
-            listening.cancel()
         engine.stop()
-
-
-async def keep_models(versions: Versions, path: Path) -> None:
-    """Load the base model, then follow the configuration, for ever.
-
-    Raises:
-        TrainerError: nothing can ever be served until a user acts.
-    """
-    pause = RETRY_SECONDS
-    while True:
-        try:
-            await versions.load_base()
-            break
-        except TrainerError as error:
-            if EXIT_CODE_OF[error.reason] in USER_MUST_ACT and not versions.is_guided:
-                raise
-            versions.base_failed(error)
-            logs.warning("base_model_missing", reason=error.reason, message=error, retry_seconds=pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, versions.max_retry_seconds)
-    follower = asyncio.create_task(follow_file(path, versions))
-    try:
-        await versions.follow()
-    finally:
-        follower.cancel()

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from trimtab_trainer.server.classification import Classification, ClassificationLane, Scores
-from trimtab_trainer.server.exchange import Exchange, Rooms, in_exchange, read_body
+from trimtab_trainer.server.exchange import Exchange, in_exchange, read_body
 from trimtab_trainer.server.openai_api import ApiError, ClassifyRequest
+from trimtab_trainer.server.rooms import Rooms
 
 
 class ClassifyEndpoint:

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -51,7 +51,7 @@ def _read(path: Path) -> bytes:
         return b""  # Between two links; the next look finds it.
 
 
-async def follow_file(path: Path, versions: "Versions", *, poll_seconds: float = POLL_SECONDS) -> None:
+async def follow_file(path: Path, versions: "Versions[Any]", *, poll_seconds: float = POLL_SECONDS) -> None:
     """Hand every change of the file to the versions, for ever. What cannot be used is refused; the old one stays."""
     seen: bytes | None = None
     while True:

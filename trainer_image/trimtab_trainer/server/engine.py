@@ -59,6 +59,21 @@ class Engine:
         return self._thread.is_alive()
 
     @property
+    def ready(self) -> bool:
+        """It works as long as it lives."""
+        return self.alive
+
+    @property
+    def running(self) -> int:
+        """Requests in the batches."""
+        return sum(lane.running for lane in self._lanes)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for them."""
+        return sum(lane.waiting for lane in self._lanes)
+
+    @property
     def lanes(self) -> tuple[Lane, ...]:
         """The models."""
         return self._lanes

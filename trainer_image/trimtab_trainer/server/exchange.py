@@ -1,4 +1,4 @@
-"""One request from its arrival to the end of its answer: who may come in, who answered, what is counted and logged."""
+"""One request from its arrival to the end of its answer: who answered, what is counted and logged."""
 
 import asyncio
 import json
@@ -12,12 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Send
 
 from trimtab_trainer import logs
-from trimtab_trainer.server.engine import Engine
-from trimtab_trainer.server.front import Front
-from trimtab_trainer.server.loading import Target
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.openai_api import ApiError, explain
-from trimtab_trainer.server.versions import NotReadyError, UnknownModelError, Versions
+from trimtab_trainer.server.versions import NotReadyError, Target, UnknownModelError, Versions
 
 CLIENT_LEFT = 499
 """nginx's number for a client that did not wait for the answer."""
@@ -28,54 +25,26 @@ _VERSION_HEADER = b"x-trimtab-version"
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class Rooms:
-    """What the endpoints share. Belongs to the event loop."""
+@contextmanager
+def leased(versions: Versions[Target], model: str, user: str | None) -> Iterator[Target]:
+    """The target of a request, as long as the block runs.
 
-    def __init__(self, engine: Engine, versions: Versions, metrics: Metrics, front: Front) -> None:
-        self.engine, self.versions, self.metrics, self.front = engine, versions, metrics, front
-        self.open_requests = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the batch or in the queue for it.
-
-        Raises:
-            ApiError: 429 when both are full.
-        """
-        config = self.versions.config
-        if self.open_requests >= config.max_concurrent_requests + config.max_waiting_requests:
-            raise ApiError(
-                429,
-                f"{self.open_requests} requests are open already; try again.",
-                code="rate_limit_exceeded",
-                retry_after=1,
-            )
-        self.open_requests += 1
-        try:
-            yield
-        finally:
-            self.open_requests -= 1
-
-    @contextmanager
-    def lease(self, model: str, user: str | None) -> Iterator[Target]:
-        """The target of a request, as long as the block runs.
-
-        Raises:
-            ApiError: 404 for an unknown name, 503 for one that cannot answer yet.
-        """
-        try:
-            with self.versions.lease(model, user) as target:
-                yield target
-        except UnknownModelError as error:
-            known = ", ".join(self.versions.names())
-            raise ApiError(
-                404,
-                f"The model '{model}' does not exist here; there are: {known}.",
-                param="model",
-                code="model_not_found",
-            ) from error
-        except NotReadyError as error:
-            raise ApiError(503, str(error), param="model", code="model_not_ready", retry_after=5) from error
+    Raises:
+        ApiError: 404 for an unknown name, 503 for one that cannot answer yet.
+    """
+    try:
+        with versions.lease(model, user) as target:
+            yield target
+    except UnknownModelError as error:
+        known = ", ".join(versions.names())
+        raise ApiError(
+            404,
+            f"The model '{model}' does not exist here; there are: {known}.",
+            param="model",
+            code="model_not_found",
+        ) from error
+    except NotReadyError as error:
+        raise ApiError(503, str(error), param="model", code="model_not_ready", retry_after=5) from error
 
 
 class Exchange:

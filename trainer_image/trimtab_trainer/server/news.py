@@ -15,7 +15,7 @@ _CUT = "length"
 """OpenAI's word for an answer that reached its limit."""
 
 
-def states(versions: Iterable[Version]) -> list[VersionState]:
+def states(versions: Iterable[Version[Any]]) -> list[VersionState]:
     """How far each version is."""
     return [
         VersionState(

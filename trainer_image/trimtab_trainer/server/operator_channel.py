@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 import requests
 from pydantic import ValidationError
@@ -29,7 +30,7 @@ _MARGIN_SECONDS = 10.0
 class OperatorChannel:
     """Reports for ever, and follows the answers. Failures never disturb serving."""
 
-    def __init__(self, endpoint: StatusEndpoint, versions: Versions, metrics: Metrics) -> None:
+    def __init__(self, endpoint: StatusEndpoint, versions: Versions[Any], metrics: Metrics) -> None:
         self._endpoint, self._versions, self._metrics = endpoint, versions, metrics
         self._instance = uuid.uuid4().hex
         self._heard = ""

@@ -3,15 +3,18 @@
 import asyncio
 import importlib
 import socket
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trimtab_trainer.contract.run_config import ServerConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.front import Front, Server
 
 
-def serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.socket) -> None:
+def serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.socket, *, assembly: str) -> None:
     """Serve until a signal comes.
 
     Args:
@@ -19,6 +22,7 @@ def serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.sock
         path: the file that it came from, read again when it changes.
         scratch: where downloads go.
         listener: where requests come in.
+        assembly: module that puts the server together; imported while HTTP already answers.
 
     Raises:
         TrainerError: nothing can ever be served until a user acts.
@@ -26,16 +30,19 @@ def serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.sock
     # Not asyncio.run: at the end it would wait for downloads in threads.
     loop = asyncio.new_event_loop()
     try:
-        loop.run_until_complete(_serve(config, path, scratch, listener))
+        models = partial(_run_models, config, path, scratch, assembly)
+        loop.run_until_complete(_serve(models, listener, grace_seconds=config.termination_grace_seconds))
     finally:
         loop.close()
 
 
-async def _serve(config: ServerConfig, path: Path, scratch: Path, listener: socket.socket) -> None:
+async def _serve(
+    run_models: Callable[[Front], Coroutine[Any, Any, None]], listener: socket.socket, *, grace_seconds: float
+) -> None:
     front = Front()
-    server = Server(front, grace_seconds=config.termination_grace_seconds)
+    server = Server(front, grace_seconds=grace_seconds)
     http = asyncio.create_task(server.serve(sockets=[listener]))
-    models = asyncio.create_task(_run_models(config, path, scratch, front))
+    models = asyncio.create_task(run_models(front))
     await asyncio.wait((http, models), return_when=asyncio.FIRST_COMPLETED)
     server.stop()
     await http
@@ -46,7 +53,7 @@ async def _serve(config: ServerConfig, path: Path, scratch: Path, listener: sock
         await models
 
 
-async def _run_models(config: ServerConfig, path: Path, scratch: Path, front: Front) -> None:
+async def _run_models(config: ServerConfig, path: Path, scratch: Path, assembly: str, front: Front) -> None:
     # In a thread: torch and transformers take ten seconds, minutes on a busy node, and the kubelet asks meanwhile.
-    assembly = await asyncio.to_thread(importlib.import_module, "trimtab_trainer.server.assembly")
-    await assembly.run(config, path, scratch, front)
+    module = await asyncio.to_thread(importlib.import_module, assembly)
+    await module.run(config, path, scratch, front)

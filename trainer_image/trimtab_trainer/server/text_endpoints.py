@@ -12,10 +12,11 @@ import jinja2
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from trimtab_trainer.server.exchange import Exchange, Rooms, in_exchange, read_body
+from trimtab_trainer.server.exchange import Exchange, in_exchange, read_body
 from trimtab_trainer.server.generation import Delta, Event, Failed, Finished, Generation, GenerationLane
 from trimtab_trainer.server.loading import Target
 from trimtab_trainer.server.openai_api import ApiError, ChatRequest, CompletionRequest
+from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sampling import Sampling
 
 TextRequest = ChatRequest | CompletionRequest

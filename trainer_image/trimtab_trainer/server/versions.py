@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import EXIT_CODE_OF, USER_MUST_ACT, TrainerReason
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.server.loading import Loader, Target
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.routing import BASE, Routing, Share
 
@@ -27,6 +27,26 @@ MAX_GUIDED_RETRY_SECONDS = 20.0
 """Where an operator watches, what was mended is to be noticed soon."""
 OPERATOR_SILENCE_SECONDS = 120.0
 """After as long without the operator, the file is believed again."""
+
+
+Target = TypeVar("Target")
+"""What answers a request, as the loader made it."""
+
+
+class Loader(Protocol[Target]):
+    """Brings versions to where they can answer. Its methods run on the event loop, one at a time."""
+
+    base: Target | None
+    """The base model as requests may name it; None where it cannot be asked."""
+
+    async def load_base(self, config: ServerConfig) -> None:
+        """What every version needs. Raises TrainerError."""
+
+    async def load_version(self, config: ServerConfig, served: ServedVersion) -> Target:
+        """Download, verify and load one version. Raises TrainerError."""
+
+    async def unload(self, served: ServedVersion, target: Target) -> None:
+        """Give back what a version holds. Nothing uses it any more."""
 
 
 class State(StrEnum):
@@ -39,7 +59,7 @@ class State(StrEnum):
 
 
 @dataclass(eq=False)
-class Version:
+class Version(Generic[Target]):
     """One version with its model in memory, or the reason why not."""
 
     served: ServedVersion
@@ -66,10 +86,12 @@ class NotReadyError(Exception):
     """The version is known but cannot answer now."""
 
 
-class Versions:
+class Versions(Generic[Target]):
     """All versions of one server."""
 
-    def __init__(self, config: ServerConfig, loader: Loader, metrics: Metrics, *, is_guided: bool = False) -> None:
+    def __init__(
+        self, config: ServerConfig, loader: Loader[Target], metrics: Metrics, *, is_guided: bool = False
+    ) -> None:
         self.config = config
         self.is_guided = is_guided
         """An operator hears of every refusal and sends the remedy: nothing is a reason to end the process."""
@@ -80,7 +102,7 @@ class Versions:
         self.config_problem = ""
         """Why the newest configuration is not used."""
         self._loader, self._metrics = loader, metrics
-        self._versions: dict[tuple[str, str], Version] = {}
+        self._versions: dict[tuple[str, str], Version[Target]] = {}
         self._routing = Routing(config.model_name, ())
         self._changed = asyncio.Event()
         self._base_loaded = False
@@ -132,7 +154,7 @@ class Versions:
         refused = [error for error in errors if error and EXIT_CODE_OF[error.reason] in USER_MUST_ACT]
         return refused[0] if len(refused) == len(errors) else None
 
-    def report(self) -> list[Version]:
+    def report(self) -> list[Version[Target]]:
         """All versions, for people and probes."""
         return list(self._versions.values())
 
@@ -151,6 +173,13 @@ class Versions:
         for version in self._versions.values():
             version.error = error
         self.changed.set()
+
+    def lost(self, version: Version[Target]) -> None:
+        """A version is not in memory any more, though nobody unloaded it: load it again."""
+        logs.warning("version_lost", version=version.served.name)
+        version.target = None
+        self._settle()
+        self._changed.set()
 
     @property
     def max_retry_seconds(self) -> float:
@@ -218,7 +247,7 @@ class Versions:
                 return True
         return False
 
-    async def _load(self, version: Version) -> None:
+    async def _load(self, version: Version[Target]) -> None:
         started = time.monotonic()
         try:
             version.target = await self._loader.load_version(self.config, version.served)
@@ -229,7 +258,7 @@ class Versions:
             logs.fact("version_loaded", version=version.served.name, seconds=time.monotonic() - started)
         self._settle()
 
-    def _refuse(self, version: Version, error: Exception) -> None:
+    def _refuse(self, version: Version[Target], error: Exception) -> None:
         known = (
             error
             if isinstance(error, TrainerError)
@@ -270,7 +299,7 @@ class Versions:
             self._metrics.weight.labels(version.served.name).set(version.served.weight)
             self._metrics.ready.labels(version.served.name).set(version.state is State.READY)
 
-    def _find(self, model: str, user: str | None) -> tuple[Version, Target]:
+    def _find(self, model: str, user: str | None) -> tuple[Version[Target], Target]:
         name: str | None = model
         if model == self._routing.model_name:
             name = self._routing.pick(self._routing.point_of(user))
@@ -284,7 +313,7 @@ class Versions:
         raise UnknownModelError(model)
 
 
-def _share(version: Version) -> Share:
+def _share(version: Version[Target]) -> Share:
     return Share(version.served.name, version.served.version, version.served.weight)
 
 

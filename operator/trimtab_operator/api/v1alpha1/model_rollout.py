@@ -1,19 +1,20 @@
 """ModelRollout: which version of a model serves."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel, immutable
 from trimtab_operator.api.v1alpha1.analysis import MetricResult, Step
-from trimtab_trainer.contract.base import Document, Empty, OneOf, unavailable
+from trimtab_operator.api.v1alpha1.training_profile import ResourceRequirements
+from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
 
 
-class BuiltinServing(Document):
-    """Trimtab's own OpenAI-compatible server: one base model, many adapters."""
+class Servers(Document):
+    """What all servers have in common that hold several versions of one base model."""
 
     profile: str | None = Field(default=None, min_length=1, max_length=253)
-    """TrainingProfile whose server image and server resources are used. Absent: the one that trained the version."""
+    """TrainingProfile whose server image, placement and signing keys are used. Absent: the one that trained the version."""
     replicas: int = Field(default=1, ge=1, le=100)
     """Server pods."""
     sticky: bool = True
@@ -21,15 +22,65 @@ class BuiltinServing(Document):
     nobody back to the old one."""
 
 
+class BuiltinServing(Servers):
+    """Trimtab's own OpenAI-compatible server: one base model, many adapters. Its resources are the profile's `serverResources`."""
+
+
+OWN_ARGUMENTS = (
+    "api-key", "config", "download-dir", "enable-lora", "host", "load-format", "lora-modules", "max-lora-rank", "model", "port",
+    "served-model-name", "trust-remote-code", "uds",
+)  # fmt: skip
+"""Arguments of `vllm serve` that Trimtab sets, or never sets."""
+_OWN = f"^--?({'|'.join(OWN_ARGUMENTS)}|trust.*)(=.*)?$"
+
+
+def _router_resources() -> ResourceRequirements:
+    resources = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+    return ResourceRequirements.model_validate(resources)
+
+
+class VllmServing(Servers):
+    """vLLM, with LoRA adapters of one base model that come and go while it runs.
+
+    A router of Trimtab's beside it, in the same pod, fetches and verifies base model and adapters, has vLLM load them, routes by weight and
+    counts for the analyses. vLLM itself listens inside the pod only.
+    """
+
+    model_config = rules(
+        (
+            f"!has(self.arguments) || !self.arguments.exists(argument, argument.replace('_', '-').matches('{_OWN}'))",
+            f"arguments must not have {', '.join(f'--{name}' for name in OWN_ARGUMENTS)}: Trimtab sets them itself, or never",
+        ),
+    )
+
+    image: str = Field(min_length=1, max_length=512)
+    """Image of vLLM, with `vllm`, `python3` and `/bin/sh` in it, for example vllm/vllm-openai with a tag. It runs without root."""
+    accelerators: int = Field(default=1, ge=0, le=64)
+    """Accelerators of one vLLM, of the profile's kind; with more than one the model is split over them (tensor parallel)."""
+    resources: ResourceRequirements = Field(default_factory=ResourceRequirements)
+    """Resources of the vLLM container, beside accelerators."""
+    router_resources: ResourceRequirements = Field(default_factory=_router_resources)
+    """Resources of the router's container."""
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
+    """The largest LoRA rank of an adapter. vLLM sets memory aside for it, and refuses larger adapters: the rollout says so."""
+    arguments: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=64)
+    """More arguments of `vllm serve`, for example --max-model-len=8192."""
+
+
 class Serving(OneOf):
     """What serves the model. Exactly one member."""
 
     builtin: BuiltinServing | None = None
     """Trimtab's own server."""
-    vllm: Empty | None = unavailable()
-    """vLLM."""
+    vllm: VllmServing | None = None
+    """vLLM, for adapters of a causal language model."""
     kserve: Empty | None = unavailable()
     """A KServe InferenceService."""
+
+    @property
+    def servers(self) -> Servers | None:
+        """What the member that is set has in common with others; None where it runs no servers of its own."""
+        return self.builtin or self.vllm
 
 
 class Canary(Document):

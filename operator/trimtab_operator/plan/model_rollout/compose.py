@@ -37,9 +37,9 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
         course = decide(Pass(observed, problems, readiness, complete=False, now=now))
         return Plan(rollout=course)
     main = next(config for config in told.values())
-    builtin = rollout.spec.serving.builtin
+    replicated = rollout.spec.serving.servers
     # Once made, the budget stays: with one replica it allows every eviction.
-    budget = (disruption_budget(rollout),) if builtin and builtin.replicas > 1 else ()
+    budget = (disruption_budget(rollout),) if replicated and replicated.replicas > 1 else ()
     servers = deployment(rollout, setting, main, settings=settings)
     complete = is_complete(observed.deployment, servers)
     course = decide(Pass(observed, problems, readiness, complete=complete, now=now))

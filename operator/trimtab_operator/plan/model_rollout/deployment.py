@@ -9,6 +9,7 @@ from trimtab_operator.api.v1alpha1 import ModelRollout, StorageProfile
 from trimtab_operator.plan import pods, volumes
 from trimtab_operator.plan.model_rollout import children
 from trimtab_operator.plan.model_rollout.server_config import config_key
+from trimtab_operator.plan.model_rollout.vllm import add_vllm
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Manifest, ServerSetting
 from trimtab_trainer.contract import mounts
@@ -17,6 +18,7 @@ from trimtab_trainer.contract.run_config import ServerConfig
 
 CONTAINER = "server"
 COMMAND = ("python", "-m", "trimtab_trainer.server")
+ROUTER_COMMAND = ("python", "-m", "trimtab_trainer.server.vllm")
 START_SECONDS = 1800
 """A base model of many gigabytes has to come from the store first."""
 _PROBE_SECONDS = 2
@@ -48,18 +50,19 @@ def deployment(rollout: ModelRollout, setting: ServerSetting, config: ServerConf
 
 
 def _replicas(rollout: ModelRollout) -> int:
-    builtin = rollout.spec.serving.builtin
-    return builtin.replicas if builtin else 1
+    servers = rollout.spec.serving.servers
+    return servers.replicas if servers else 1
 
 
 def _pod_spec(rollout: ModelRollout, setting: ServerSetting, config: ServerConfig, *, settings: Settings) -> Manifest:
-    spec = setting.profile.spec
+    """The server, or the router with vLLM beside it."""
+    spec, vllm = setting.profile.spec, rollout.spec.serving.vllm
     container = pods.Container(
         name=CONTAINER,
         image=spec.server_image or spec.image or settings.trainer_image,
-        command=COMMAND,
+        command=ROUTER_COMMAND if vllm else COMMAND,
         environment=_environment(rollout, settings),
-        resources=spec.server_resources,
+        resources=vllm.router_resources if vllm else spec.server_resources,
         ports=[{"name": "http", "containerPort": mounts.SERVER_PORT, "protocol": "TCP"}],
         probes=_probes(),
     )
@@ -70,10 +73,11 @@ def _pod_spec(rollout: ModelRollout, setting: ServerSetting, config: ServerConfi
         volumes.credentials_volume(setting.storage.spec),
         volumes.scratch_volume(spec.scratch_size),
         *volumes.claim_volumes([config.base_model.uri]),
+        *([volumes.models_volume(spec.scratch_size, read_only=False)] if vllm else []),
     ]
     pod = pods.pod_spec(spec, container, volumes=chosen) | {"topologySpreadConstraints": _spread(rollout)}
     pod["containers"][0]["env"] += _needs_secret(setting.storage)
-    return pod
+    return add_vllm(pod, vllm, spec, base_model=config.base_model.uri) if vllm else pod
 
 
 def _needs_secret(storage: StorageProfile) -> list[Manifest]:

@@ -20,7 +20,7 @@ def server_config(
     revision: int,
 ) -> ServerConfig:
     """The versions with their weights, on servers made from that setting."""
-    metadata, builtin, signing = rollout.metadata, rollout.spec.serving.builtin, setting.profile.spec.signing
+    metadata, servers, signing = rollout.metadata, rollout.spec.serving.servers, setting.profile.spec.signing
     return ServerConfig(
         rollout=JobIdentity(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid),
         model_name=rollout.spec.model_name,
@@ -28,7 +28,7 @@ def server_config(
         base_model=model_source(setting.version.spec.base_model),
         versions=[served_version(version, weight=weight) for version, weight in versions],
         revision=revision,
-        sticky=builtin.sticky if builtin else True,
+        sticky=servers.sticky if servers else True,
         store=store(setting.storage.metadata.name, setting.storage.spec),
         signatures=SignaturePolicy(public_keys=signing.public_keys, required=signing.required),
         termination_grace_seconds=setting.profile.spec.termination_grace_period_seconds,

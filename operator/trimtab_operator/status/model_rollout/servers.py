@@ -17,6 +17,7 @@ _LOG_CHARACTERS = 300
 class Ended:
     """How a server container ended."""
 
+    container: str
     exit_code: int
     reason: str
     text: str
@@ -50,6 +51,8 @@ class ServerPod:
     """Why it fits on no node; empty when it does."""
     waiting: tuple[str, str]
     """Reason and message of a container that waits."""
+    waits_in: str
+    """Its name."""
     ended: Ended | None
     """How the container ended last."""
     restarts: int
@@ -120,9 +123,8 @@ def _pod(manifest: Manifest) -> ServerPod:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     containers: Sequence[Manifest] = status.get("containerStatuses") or ()
     scheduled = conditions.get("PodScheduled", {})
-    waiting: dict[str, Any] = next(
-        (found for each in containers if (found := (each.get("state") or {}).get("waiting"))), {}
-    )
+    waits: Manifest = next((each for each in containers if (each.get("state") or {}).get("waiting")), {})
+    waiting: dict[str, Any] = waits["state"]["waiting"] if waits else {}
     return ServerPod(
         name=metadata["name"],
         template=(metadata.get("annotations") or {}).get(names.CONFIG_HASH_ANNOTATION, ""),
@@ -130,6 +132,7 @@ def _pod(manifest: Manifest) -> ServerPod:
         is_going=bool(metadata.get("deletionTimestamp")) or status.get("phase") in ("Succeeded", "Failed"),
         unschedulable=_unschedulable(scheduled),
         waiting=(str(waiting.get("reason", "")), str(waiting.get("message", ""))),
+        waits_in=str(waits.get("name", "")),
         ended=next((ended for each in containers if (ended := _ended(each)) is not None), None),
         restarts=sum(int(each.get("restartCount", 0)) for each in containers),
     )
@@ -145,5 +148,10 @@ def _ended(container: Manifest) -> Ended | None:
     for state in (container.get("state") or {}, container.get("lastState") or {}):
         ended = state.get("terminated")
         if ended:
-            return Ended(int(ended.get("exitCode", 0)), str(ended.get("reason", "")), str(ended.get("message", "")))
+            return Ended(
+                container=str(container.get("name", "")),
+                exit_code=int(ended.get("exitCode", 0)),
+                reason=str(ended.get("reason", "")),
+                text=str(ended.get("message", "")),
+            )
     return None

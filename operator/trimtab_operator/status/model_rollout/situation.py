@@ -40,7 +40,7 @@ def assess(
         rejected = observed.rejected
         message = f"The API server refuses {rejected.kind}: {rejected.message}"
         return _failing(observed, Failure(rejected.reason, message, is_final=True), servers)
-    failure = None if servers.is_complete else find_failure(servers)
+    failure = None if servers.is_complete else find_failure(servers, observed.rollout.spec.serving.kind)
     if failure is None and course.failure is not None:
         failure = Failure(course.failure.reason, course.failure.message, is_final=course.failure.who == "user")
     if failure is not None:
@@ -110,5 +110,5 @@ def _goes_on(observed: ObservedRollout) -> str:
 
 
 def _replicas(observed: ObservedRollout) -> int:
-    builtin = observed.rollout.spec.serving.builtin
-    return builtin.replicas if builtin else 1
+    servers = observed.rollout.spec.serving.servers
+    return servers.replicas if servers else 1

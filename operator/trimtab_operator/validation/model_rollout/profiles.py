@@ -6,14 +6,14 @@ from trimtab_operator.state import ObservedRollout, Problem
 
 def profile_exists(observed: ObservedRollout) -> Problem | None:
     """The server runs on a profile: the rollout's, the one that trained the version, or the default."""
-    version, builtin = observed.wanted, observed.rollout.spec.serving.builtin
+    version, serving = observed.wanted, observed.rollout.spec.serving
     if version is None or observed.profile is not None:
         return None
-    name = (builtin.profile if builtin else None) or version.spec.profile
+    name = (serving.servers.profile if serving.servers else None) or version.spec.profile
     said = f"TrainingProfile '{name}' does not exist" if name else "No TrainingProfile is named and none is the default"
     return Problem(
         Reason.PROFILE_NOT_FOUND,
-        f"{said}: name one of `kubectl get tprof` in spec.serving.builtin.profile, or have an administrator create it.",
+        f"{said}: name one of `kubectl get tprof` in spec.serving.{serving.kind}.profile, or have an administrator create it.",
     )
 
 

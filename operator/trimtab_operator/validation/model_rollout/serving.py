@@ -7,29 +7,33 @@ from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedRollout, Problem, fit_on_one_server
 from trimtab_trainer.contract.spec import ModelSource, Task
 
-SERVED_FORMATS = ("peftAdapter", "safetensors")
-SERVED_TASKS = ("causalLanguageModeling", "sequenceClassification")
+SERVED_FORMATS = {"builtin": ("peftAdapter", "safetensors"), "vllm": ("peftAdapter",)}
+SERVED_TASKS = {"builtin": ("causalLanguageModeling", "sequenceClassification"), "vllm": ("causalLanguageModeling",)}
+_SERVERS = {"builtin": "built-in server", "vllm": "router before vLLM"}
 _VERSION_SCHEME = "modelversion://"
 
 
 def spec_is_available(observed: ObservedRollout) -> Problem | None:
     """The CRD refuses what this release does not have; this is for a CRD that is newer than the operator."""
-    if observed.rollout.spec.serving.builtin is not None:
+    if observed.rollout.spec.serving.servers is not None:
         return None
-    return Problem(Reason.SPEC_INVALID, "spec.serving without builtin is not available in this release; remove it.")
+    message = f"spec.serving.{observed.rollout.spec.serving.kind} is not available in this release; remove it."
+    return Problem(Reason.SPEC_INVALID, message)
 
 
 def version_can_be_served(observed: ObservedRollout) -> Problem | None:
     """Imports may say less, or something else, than a FineTuneJob does."""
-    version = observed.wanted
-    if version is None or version.artifact is None:
+    version, kind = observed.wanted, observed.rollout.spec.serving.kind
+    if version is None or version.artifact is None or kind not in SERVED_FORMATS:
         return None
-    lacks = _what_it_lacks(version.published.format, version.spec.base_model, version.spec.task)
+    lacks = _what_it_lacks(kind, version.published.format, version.spec.task) or _what_its_base_lacks(
+        version.spec.base_model
+    )
     if not lacks:
         return None
     return Problem(
         Reason.SPEC_INVALID,
-        f"ModelVersion '{version.metadata.name}' cannot be served by serving.builtin: {lacks}. "
+        f"ModelVersion '{version.metadata.name}' cannot be served by serving.{kind}: {lacks}. "
         "Its spec is immutable: import it again as a new version, and set spec.version to that.",
     )
 
@@ -49,15 +53,18 @@ def versions_fit_together(observed: ObservedRollout) -> Problem | None:
     )
 
 
-def _what_it_lacks(artifact_format: str, base: BaseModel, task: Task | None) -> str:
-    if artifact_format not in SERVED_FORMATS:
-        return f"spec.artifact.format must be {' or '.join(SERVED_FORMATS)}, not {artifact_format}"
+def _what_it_lacks(serving: str, artifact_format: str, task: Task | None) -> str:
+    formats, tasks = SERVED_FORMATS[serving], SERVED_TASKS[serving]
+    if artifact_format not in formats:
+        return f"spec.artifact.format must be {' or '.join(formats)}, not {artifact_format}"
     if task is None:
         return "spec.task must say what its head predicts"
-    if task.kind not in SERVED_TASKS:
-        return (
-            f"the built-in server has no endpoint for the task {task.kind}; it has them for {', '.join(SERVED_TASKS)}"
-        )
+    if task.kind not in tasks:
+        return f"the {_SERVERS[serving]} has no endpoint for the task {task.kind}; it has them for {', '.join(tasks)}"
+    return ""
+
+
+def _what_its_base_lacks(base: BaseModel) -> str:
     if base.uri.startswith(_VERSION_SCHEME):
         return "spec.baseModel.uri must name the model itself, not a ModelVersion"
     try:

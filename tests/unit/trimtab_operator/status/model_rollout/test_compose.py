@@ -24,6 +24,7 @@ TWO_VERSIONS = (make_version(1), make_version(2, {"spec.baseModel.uri": "s3://mo
 FROM_1_TO_2 = observed(rollout=make_rollout({"spec.version": 2}, stable=1), versions=TWO_VERSIONS)
 """To another base model: by new servers. How traffic moves between versions of one is in plan/model_rollout/test_course.py."""
 AGAIN = observed(rollout=make_rollout(stable=1))
+VLLM = observed(rollout=make_rollout({"spec.serving": {"vllm": {"image": "vllm:1"}}}))
 NOT_FOUND = Problem(Reason.MODEL_VERSION_NOT_FOUND, "Version 7 does not exist.")
 REFUSED = Problem(Reason.NOT_PROMOTABLE, "Gate x failed.")
 
@@ -44,6 +45,13 @@ def crashed(message: str, *, restarts: int = 1, code: int = 1, reason: str = "Er
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def in_vllm(container: dict[str, Any]) -> dict[str, Any]:
+    """A server whose router runs, and vLLM beside it does not."""
+    manifest = pod(VLLM)
+    manifest["status"]["containerStatuses"].append({"name": "vllm", "restartCount": 0} | container)
+    return manifest
 
 
 def last_words(reason: TrainerReason, message: str) -> str:
@@ -151,6 +159,30 @@ TERMINATION = last_words(TrainerReason.DIGEST_MISMATCH, "adapter.safetensors has
             "raise serverResources.limits.memory",
             "FFT",
             id="out of memory",
+        ),
+        pytest.param(
+            with_servers(VLLM, pods=(in_vllm(crashed("", code=137, reason="OOMKilled")),)),
+            "Unavailable",
+            "ServerCrashing",
+            "raise spec.serving.vllm.resources.limits.memory",
+            "FFT",
+            id="vLLM out of memory",
+        ),
+        pytest.param(
+            with_servers(VLLM, pods=(in_vllm(crashed("CUDA out of memory", restarts=3)),)),
+            "Unavailable",
+            "ServerCrashing",
+            "Container vllm of pod tone-server-abc-1 ended with exit code 1: CUDA out of memory",
+            "FFT",
+            id="vLLM that ends",
+        ),
+        pytest.param(
+            with_servers(VLLM, pods=(in_vllm(waiting("ImagePullBackOff", "gone")),)),
+            "Unavailable",
+            "ImagePullFailed",
+            "Mend spec.serving.vllm.image",
+            "FFT",
+            id="vLLM image that is not there",
         ),
         pytest.param(
             with_servers(ONE, pods=(pod(ONE, **crashed("still loading", code=137)),)),

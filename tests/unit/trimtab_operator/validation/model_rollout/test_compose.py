@@ -18,6 +18,7 @@ def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
 
 
 SLOW = {"name": "slow", "provider": {"server": {"metric": "latencySeconds"}}, "failureCondition": "result >"}
+VLLM = make_rollout({"spec.serving": {"vllm": {"image": "vllm:1"}}})
 UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
 
 
@@ -83,6 +84,25 @@ UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
             ["SpecInvalid"],
             "no endpoint for the task questionAnswering; it has them for causalLanguageModeling, sequenceClassification",
             id="a task without an endpoint",
+        ),
+        pytest.param(
+            observed(rollout=VLLM, versions=(make_version(1, {"spec.artifact.format": "safetensors"}),)),
+            ["SpecInvalid"],
+            "cannot be served by serving.vllm: spec.artifact.format must be peftAdapter, not safetensors",
+            id="vLLM with a whole model",
+        ),
+        pytest.param(
+            observed(rollout=VLLM, versions=(make_version(1, {"spec.task": {"sequenceClassification": {}}}),)),
+            ["SpecInvalid"],
+            "the router before vLLM has no endpoint for the task sequenceClassification",
+            id="vLLM with a classifier",
+        ),
+        pytest.param(observed(rollout=VLLM), [], "", id="vLLM"),
+        pytest.param(
+            observed(rollout=VLLM, profile=None),
+            ["ProfileNotFound"],
+            "in spec.serving.vllm.profile",
+            id="vLLM without a profile",
         ),
         pytest.param(
             observed(versions=(make_version(1, {"spec.baseModel.uri": "modelversion://a-v1"}),)),

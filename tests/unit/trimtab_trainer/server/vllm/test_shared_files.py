@@ -1,0 +1,46 @@
+"""What router and vLLM share: the base model is there under its fixed name only when every byte of it is verified."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.object_store import BUCKET, make_store
+from tests.support.serving import make_config, served
+
+from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.run_config import ServerConfig
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.server.vllm.sources import SharedSource
+from trimtab_trainer.store.object_store import ObjectStore
+
+
+@pytest.fixture
+def shared(tmp_path: Path, credentials: Path, store: ObjectStore, folders: dict[str, Path]) -> SharedSource:
+    for path in folders["base"].iterdir():
+        store.put(f"base/{path.name}", path.read_bytes())
+    return SharedSource(tmp_path, credentials=credentials)
+
+
+def config(endpoint: str, digest: str = "") -> ServerConfig:
+    base = {"uri": f"s3://{BUCKET}/base", "digest": digest}
+    return make_config(served("tone-v1"), store=make_store(endpoint).to_json(), baseModel=base)
+
+
+def test_the_base_model_appears_when_it_is_verified(shared: SharedSource, s3_endpoint: str, tmp_path: Path) -> None:
+    link = tmp_path / mounts.VLLM_BASE_MODEL.name
+    with pytest.raises(TrainerError) as refused:
+        shared.base(config(s3_endpoint, digest="sha256:" + "f" * 64))
+    assert refused.value.reason is TrainerReason.DIGEST_MISMATCH
+    assert not link.exists(), "vLLM waits for it"
+    files = shared.base(config(s3_endpoint))
+    assert (link / "config.json").read_bytes() == (files.path / "config.json").read_bytes()
+    assert link.resolve() == files.path
+
+
+def test_a_router_that_starts_anew_leaves_the_files_alone(
+    shared: SharedSource, s3_endpoint: str, credentials: Path, store: ObjectStore, tmp_path: Path
+) -> None:
+    first = shared.base(config(s3_endpoint))
+    store.delete("base/config.json")
+    again = SharedSource(tmp_path, credentials=credentials).base(config(s3_endpoint))
+    assert again == first
