@@ -89,6 +89,10 @@ bench-training: setup ## Fine-tuning side by side with TRL: speed, memory, held-
 bench-quality: setup ## Fine-tuned models side by side with Hugging Face's Trainer on five real data sets (15 min)
 	$(VENV)/python tests/benchmarks/quality/run.py $(ARGS)
 
+.PHONY: bench-features
+bench-features: setup ## An epoch of headOnly with features computed once, and without (3 min)
+	$(VENV)/python tests/benchmarks/feature_cache.py $(ARGS)
+
 .PHONY: bench-server
 bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
 	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)

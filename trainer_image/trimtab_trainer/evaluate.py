@@ -48,7 +48,7 @@ def evaluate(  # noqa: PLR0913 - one measurement, wholly described
             break
         found = measure(model, task, task.collate([split.encoded[index] for row in batch for index in row]), attack)
         sums = {name: sums.get(name, 0.0) + value for name, value in found.items()}
-    model.module.train()
+    model.train()
     # With a world of its own, one process measures while its peers may be gone.
     is_alone = world.world_size == 1
     if stop() if is_alone else sum_over_ranks([float(stop())], model.device)[0]:

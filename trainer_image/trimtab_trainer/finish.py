@@ -273,7 +273,7 @@ def make_report(
         parameters=sum(parameter.numel() for parameter in prepared.model.module.parameters()),
         trained_parameters=sum(parameter.numel() for parameter in prepared.model.trainable.values()),
         precision=str(prepared.model.precision).removeprefix("torch."),
-        layout=prepared.task.layout,
+        layout=run.task.layout,
         micro_batch_size=run.micro_batch_size,
         estimated_memory=str(prepared.memory),
         peak_memory_bytes=peak_memory_bytes(),

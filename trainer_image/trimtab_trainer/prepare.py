@@ -58,6 +58,8 @@ class Prepared:
     micro_batch_size: int
     memory: MemoryEstimate
     quality: DataQuality | None = None
+    loop_task: Task | None = None
+    """What the loop learns, where that is not the task itself but the task over known features."""
 
     @property
     def earlier_examples(self) -> Sequence[ModelInput]:
@@ -114,6 +116,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         model = prepare(
             module, tokenizer=processor, device=device, precision=dtype, labels=labels, keeps_base=method.is_adapter
         )
+        if method.stills_trunk:
+            model.still_trunk()
         task, warning = definition.make(config, model, splits["train"].encoded)
     if warning:
         attempt.warn(warning)

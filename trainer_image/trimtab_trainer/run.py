@@ -19,6 +19,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
 from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.features.cache import with_known_features
 from trimtab_trainer.finish import finish, look_before, sample_answers
 from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
@@ -77,6 +78,7 @@ def run_attempt(attempt: Attempt) -> None:
         prepared = prepare_run(attempt, store, device, precision=str(resumption.document.get("precision", "")))
         state = restore_state(attempt, prepared, resumption)
         measure_champion(attempt, prepared, state.loop, store)
+        prepared.loop_task = with_known_features(attempt, prepared)
         if not world.is_main:
             follow(attempt, prepared, state)
             return
@@ -219,7 +221,7 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
     return TrainingRun(
         config=attempt.config,
         model=prepared.model,
-        task=prepared.task,
+        task=prepared.loop_task or prepared.task,
         train=training_split(prepared.splits),
         validation=validation if validation.encoded else None,
         plan=prepared.plan,

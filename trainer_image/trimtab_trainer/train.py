@@ -39,7 +39,7 @@ def train(run: TrainingRun) -> None:
         Interruption: some rank got SIGTERM; the state is that of the last finished step, ready to be saved.
         TrainerError: LossDiverged, or PeerLost.
     """
-    run.model.module.train()
+    run.model.train()
     while True:
         if run.is_evaluation_due():
             evaluate_and_select(run)

@@ -108,7 +108,11 @@ class Full(Document):
 
 
 class HeadOnly(Document):
-    """Only the task's head moves; the trunk stays bit-identical."""
+    """Only the task's head moves; the trunk stays bit-identical, and runs without dropout."""
+
+    cache_features: bool = True
+    """Compute what the head reads of each example once, where a run shows examples more often: an epoch then costs the head
+    alone. In memory, or in a file on the scratch volume where that does not suffice."""
 
 
 class Partial(Document):

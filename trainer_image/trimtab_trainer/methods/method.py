@@ -21,6 +21,8 @@ class Method(ABC):
     """Of what is published."""
     tags: Sequence[str] = ()
     """Of the model card."""
+    stills_trunk = False
+    """The frozen trunk runs without dropout while the rest trains."""
     undecayed: Sequence[str] = ()
     """Ends of the names of trained matrices that weight decay would harm."""
 

@@ -96,7 +96,7 @@ def estimate_fisher(
             if weight.grad is not None:
                 squares[name] += weight.grad.detach().square() / len(examples)
     model.module.zero_grad()
-    model.module.train()
+    model.train()
     for name, weight in model.trainable.items():
         weight.grad = squares[name]
     sum_gradients(model.trainable.values())  # the same sum over ranks as in training, in the same buffers

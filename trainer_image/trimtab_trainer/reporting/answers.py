@@ -53,7 +53,7 @@ def answer(
     model.module.eval()
     with attention_implementation(model.base, "sdpa"):
         answers = _generate(model, [question.prompt_ids for question in asked], stop_ids=stop_ids, stop=stop)
-    model.module.train()
+    model.train()
     if stop():
         raise Interruption("SIGTERM while answering")
     return answers

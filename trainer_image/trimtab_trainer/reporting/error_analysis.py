@@ -156,7 +156,7 @@ def examine(
         indices = [index for row in batch for index in row]
         collated = task.collate([split.encoded[index] for index in indices])  # type: ignore[attr-defined]
         findings |= dict(zip(indices, task.examine(model, collated), strict=True))
-    model.module.train()
+    model.train()
     return findings
 
 

@@ -47,6 +47,8 @@ class TaskDefinition(ABC):
     """Several examples may share a row."""
     smooths_labels: bool = False
     """`training.labelSmoothing` has a meaning."""
+    has_fixed_inputs: bool = False
+    """A frozen trunk makes the same of an example every time, row by row: `method.headOnly` may keep it."""
     weighs_classes: bool = False
     """Each example has one class: `training.classWeights` and `training.balancedSampling` have a meaning."""
 
@@ -63,6 +65,11 @@ class TaskDefinition(ABC):
         """How likely each training example is drawn; None: an epoch has each once."""
         del train
         return None
+
+    def changing_inputs(self, config: RunConfig) -> str:
+        """The field that changes inputs at random while training; "" where none does."""
+        del config
+        return ""
 
     def load_processor(self, directory: Path) -> Any:
         """What turns the user's data into tensors and is saved beside the model."""

@@ -76,6 +76,11 @@ class PictureClassification(SequenceClassification):
         inputs = {"pixel_values": pixels(self.processor, [example.image for example in examples], self.device)}
         return LabelledBatch(inputs, torch.tensor([example.label for example in examples], device=self.device))
 
+    def collate_without_inputs(self, examples: Sequence[Any]) -> LabelledBatch:
+        """Labels; no picture is opened."""
+        inputs = {"pixel_values": torch.zeros(len(examples), 3, 1, 1, device=self.device)}
+        return LabelledBatch(inputs, torch.tensor([example.label for example in examples], device=self.device))
+
     def loss(self, model: TrainableModel, batch: LabelledBatch) -> Tensor:
         """Sum of the cross-entropies of randomly changed pictures."""
         changed = {"pixel_values": self.augmentation.apply(batch.inputs["pixel_values"])}
@@ -91,6 +96,7 @@ class PictureLabelling(TaskDefinition):
     auto_processor = "AutoImageProcessor"
     processor_name = "processor"
     pipeline_tag = "image-classification"
+    has_fixed_inputs = True
     has_labels = True
     smooths_labels = True
     weighs_classes = True
@@ -99,6 +105,12 @@ class PictureLabelling(TaskDefinition):
         """As the user states them, or the sorted labels of the training split."""
         found = {one.content.label for one in examples if isinstance(one.content, LabelledImage)}
         return choose_labels(_settings(config).labels, found)
+
+    def changing_inputs(self, config: RunConfig) -> str:
+        """Pictures that are mirrored or cut out."""
+        settings = _settings(config)
+        fields = {"horizontalFlip": settings.horizontal_flip, "cropPadding": settings.crop_padding}
+        return next((f"task.imageClassification.{field}" for field, value in fields.items() if value), "")
 
     def load_processor(self, directory: Path) -> Any:
         """The image processor."""

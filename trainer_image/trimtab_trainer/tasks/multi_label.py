@@ -140,6 +140,7 @@ class MultiLabelClassification(TaskDefinition):
     formats = ("multiLabelled",)
     auto_model = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
+    has_fixed_inputs = True
     peft_task_type = TaskType.SEQ_CLS
     has_labels = True
 

@@ -272,6 +272,7 @@ class ExtractiveQuestionAnswering(TaskDefinition):
     formats = ("questionAnswers",)
     auto_model = AutoModelForQuestionAnswering
     pipeline_tag = "question-answering"
+    has_fixed_inputs = True
     peft_task_type = TaskType.QUESTION_ANS
 
     def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> QuestionEncoder:

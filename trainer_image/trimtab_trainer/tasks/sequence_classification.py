@@ -121,6 +121,7 @@ class TextClassification(TaskDefinition):
     formats = ("labelled",)
     auto_model = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
+    has_fixed_inputs = True
     peft_task_type = TaskType.SEQ_CLS
     smooths_labels = True
     weighs_classes = True

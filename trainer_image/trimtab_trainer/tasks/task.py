@@ -42,3 +42,11 @@ class ComparesWithinSplit(Protocol):
 
     def begin_measuring(self, model: TrainableModel, examples: Sequence[Any]) -> None:
         """Called before the batches of a split are measured, with all of its examples."""
+
+
+@runtime_checkable
+class SkipsInputs(Protocol):
+    """A task whose inputs are costly to make."""
+
+    def collate_without_inputs(self, examples: Sequence[Any]) -> Any:
+        """A micro batch for a model whose trunk is not asked: whatever stands for the inputs is read by nobody."""

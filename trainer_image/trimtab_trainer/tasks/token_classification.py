@@ -190,6 +190,7 @@ class WordTagging(TaskDefinition):
     formats = ("tagged",)
     auto_model = AutoModelForTokenClassification
     pipeline_tag = "token-classification"
+    has_fixed_inputs = True
     peft_task_type = TaskType.TOKEN_CLS
     has_labels = True
 

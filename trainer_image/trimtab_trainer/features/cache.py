@@ -1,0 +1,188 @@
+"""Whether a run computes the features of its frozen trunk once, and their computation before the first step."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trimtab_trainer import logs
+from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.data.batches import micro_batches
+from trimtab_trainer.distributed import sum_over_ranks
+from trimtab_trainer.features.cached_task import CachedTask
+from trimtab_trainer.features.layout import Part, Positions, parts_read
+from trimtab_trainer.features.table import FeatureTable
+from trimtab_trainer.features.trunk import FrozenTrunk, frozen_trunk
+from trimtab_trainer.interruption import Interruption
+from trimtab_trainer.memory import USABLE
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.practices.replay import training_split
+from trimtab_trainer.prepare import Prepared
+from trimtab_trainer.quota import memory_limit
+from trimtab_trainer.scratch_space import SPARE_BYTES
+from trimtab_trainer.store.transfer import MIB
+from trimtab_trainer.tasks.task import Task
+
+FILE = "features.safetensors"
+IN_MEMORY_BYTES = 1024 * MIB
+"""Features beyond this lie in a file, where the pod's memory limit does not say less."""
+SHARE_OF_FREE_MEMORY = 0.5
+"""Of what the estimate leaves of the pod's limit."""
+PROBED_EXAMPLES = 6
+TOLERANCE = 1e-4
+"""Relative difference of a loss from kept features: rounding that follows from other batches. A wrong part is far off."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows that batches will be made of."""
+
+    examples: Sequence[Any]
+    places: Sequence[range]
+    """The rows of each example."""
+    lengths: Sequence[int]
+    """Positions of each row; 0 where the model decides."""
+
+    def of(self, chosen: Sequence[int]) -> list[int]:
+        """The rows of some examples."""
+        return [row for number in chosen for row in self.places[number]]
+
+
+def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
+    """The task, over features computed here where that pays and is the same; the reason where a user could change it.
+
+    Raises:
+        Interruption: SIGTERM came.
+    """
+    config, task = attempt.config, prepared.task
+    if not is_wanted(config) or not pays(prepared, world_size=attempt.world.world_size):
+        return task
+    changing = definition_of(config).changing_inputs(config)
+    if changing:
+        attempt.warn(
+            f"The frozen trunk runs at every step, because `{changing}` changes its inputs at random. Without it, features would be "
+            "computed once, and an epoch would take seconds."
+        )
+        return task
+    trunk = frozen_trunk(prepared.model)
+    with attempt.timed("computing features"):
+        table = None if trunk is None else _table(attempt, prepared, trunk)
+        if trunk is None or table is None:
+            logs.fact("features_not_kept", why="the head reads more than one fixed output of the trunk")
+            return task
+        rows, store = table
+        compute(attempt, prepared, trunk, rows, store)
+    return CachedTask(
+        task, trunk, store, {id(one): place for one, place in zip(rows.examples, rows.places, strict=True)}
+    )
+
+
+def is_wanted(config: RunConfig) -> bool:
+    """The method freezes a whole trunk, and the task's head reads a fixed function of each example."""
+    method = config.method.head_only
+    return method is not None and method.cache_features and definition_of(config).has_fixed_inputs
+
+
+def pays(prepared: Prepared, *, world_size: int) -> bool:
+    """Each process computes all features once: that must be less than the passes that it would take part in."""
+    return prepared.total_steps > world_size * prepared.plan.steps_per_epoch
+
+
+def _table(attempt: Attempt, prepared: Prepared, trunk: FrozenTrunk) -> tuple[Rows, FeatureTable] | None:
+    """Room for all features; None where they are no fixed function, or have no room."""
+    rows = all_rows([*training_split(prepared.splits).encoded, *prepared.splits["validation"].encoded])
+    parts = what_the_head_reads(prepared.model, prepared.task, trunk, rows)
+    if not parts:
+        return None
+    lengths = rows.lengths if all(rows.lengths) else [0] * len(rows.lengths)
+    size = sum(part.size(lengths) for part in parts)
+    in_memory = size <= memory_for_features(attempt.config, prepared)
+    file = attempt.scratch / f"{attempt.world.local_rank}-{FILE}"
+    if not in_memory and (free := shutil.disk_usage(attempt.scratch).free) < size + SPARE_BYTES:
+        attempt.warn(
+            f"The frozen trunk runs at every step: its features have {size / MIB:.0f} MiB, more than fits into memory, and the "
+            f"scratch volume has {free / MIB:.0f} MiB free. With a larger `scratchSize` in the TrainingProfile, or a smaller "
+            "`data.maxSequenceLength`, they would be computed once."
+        )
+        return None
+    logs.fact(
+        "features_kept", rows=len(lengths), mebibytes=round(size / MIB, 1), where="memory" if in_memory else "file"
+    )
+    return rows, FeatureTable(parts, lengths, None if in_memory else file)
+
+
+def memory_for_features(config: RunConfig, prepared: Prepared) -> float:
+    """Bytes of memory that features may take."""
+    limit = min(filter(None, (config.memory_limit_bytes, memory_limit())), default=None)
+    if limit is None:
+        return IN_MEMORY_BYTES
+    return max(0.0, min(IN_MEMORY_BYTES, SHARE_OF_FREE_MEMORY * (USABLE * limit - prepared.memory.total)))
+
+
+def all_rows(examples: Sequence[Any]) -> Rows:
+    """The rows of all examples, one after the other."""
+    places: list[range] = []
+    lengths: list[int] = []
+    for example in examples:
+        own = row_lengths(example)
+        places.append(range(len(lengths), len(lengths) + len(own)))
+        lengths += own
+    return Rows(examples, places, lengths)
+
+
+def row_lengths(example: Any) -> list[int]:
+    """Positions of each row that an example becomes: several for a question with windows; 0 where no text is read."""
+    if hasattr(example, "windows"):
+        return [len(window.ids) for window in example.windows]
+    return [len(example.ids) if hasattr(example, "ids") else 0]
+
+
+def what_the_head_reads(model: TrainableModel, task: Task, trunk: FrozenTrunk, rows: Rows) -> list[Part]:
+    """Found on a few examples from the longest to the shortest, and tried on them: empty where the loss is another one."""
+    order = sorted(range(len(rows.examples)), key=lambda number: -rows.examples[number].length)
+    count = min(PROBED_EXAMPLES, len(order))
+    chosen = [order[place * (len(order) - 1) // max(count - 1, 1)] for place in range(count)]
+    batch = task.collate([rows.examples[number] for number in chosen])
+    lengths = [rows.lengths[row] for row in rows.of(chosen)]
+    model.module.eval()
+    with torch.no_grad(), trunk.noting() as values:
+        expected = task.loss(model, batch)
+    leaves = {name: value.detach().requires_grad_() for name, value in values.items() if value.is_floating_point()}
+    if not leaves or any(len(value) != len(lengths) for value in leaves.values()):
+        return []
+    with trunk.giving(leaves):
+        loss = task.loss(model, batch)
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    parts = parts_read(leaves, dict(zip(leaves, found, strict=True)), lengths)
+    if all(lengths) and any(part.positions is Positions.WHOLE and len(part.shape) > 1 for part in parts):
+        return []  # of another shape with every batch
+    kept = {part.name: part.whole(part.kept(values[part.name], lengths), lengths) for part in parts}
+    try:
+        with torch.no_grad(), trunk.giving(kept):
+            again = task.loss(model, batch)
+    except (RuntimeError, IndexError, ValueError):  # it reads what has no gradient
+        return []
+    return parts if bool(torch.isclose(again, expected, rtol=TOLERANCE, atol=TOLERANCE)) else []
+
+
+def compute(attempt: Attempt, prepared: Prepared, trunk: FrozenTrunk, rows: Rows, table: FeatureTable) -> None:
+    """Run the trunk over all rows, always in the same batches: a resumed attempt finds the same bits."""
+    model, task = prepared.model, prepared.task
+    model.module.eval()
+    order = sorted(range(len(rows.examples)), key=lambda number: (-rows.examples[number].length, number))
+    tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
+    for batch in micro_batches(
+        [(number,) for number in order], size=None, tokens=tokens, length=lambda row: rows.examples[row[0]].length
+    ):
+        if attempt.stop.requested:
+            break
+        chosen = [number for row in batch for number in row]
+        with torch.no_grad(), trunk.noting() as values:
+            task.loss(model, task.collate([rows.examples[number] for number in chosen]))
+        table.put(rows.of(chosen), values)
+    if sum_over_ranks([float(attempt.stop.requested)], model.device)[0]:
+        raise Interruption("SIGTERM while features were computed")
