@@ -86,6 +86,8 @@ ACCEPTED = [
     job("", {"spec.method": {"prefixTuning": {"kind": "prompt"}}, "spec.data.packing": False}, "trained prompts"),
     job("", {"spec.method": {"reft": {"layers": [0, 5]}}}, "LoReFT"),
     job("", {"spec.method": {"qlora": {"r": 8, "doubleQuantization": False}}}, "LoRA on four bits"),
+    job("", {"spec.data.languages": {"expected": ["en", "de"], "others": "Drop"}}, "languages"),
+    job("", {"spec.data.slices": {"columns": ["gender", "region"], "minimumExamples": 50}}, "groups"),
     job("", {"spec.output.merge": True}, "a merged adapter"),
     job("", {"spec.output.merge": True, "spec.output.quantization": {"nf4": {}}}, "a merged adapter in four bits"),
     job("", {"spec.method": {"full": {}}, "spec.output.quantization": {"int8": {}}}, "a whole model in eight bits"),

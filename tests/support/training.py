@@ -222,6 +222,7 @@ class MemoryStorage:
         patch.setattr(published_model, "fetch_model", self.fetch_model)
         patch.setattr(published_model, "fetch_artifact", self.fetch_artifact)
         patch.setattr(finish, "publish", self.publish)
+        patch.setattr(prepare, "release_detector", lambda: None)  # loading it again takes a second
 
     def open(self, _store: Store) -> "MemoryStorage":
         return self

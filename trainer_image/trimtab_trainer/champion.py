@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.contract.gates import PREFIXES
 from trimtab_trainer.contract.run_config import ResolvedModelVersion
 from trimtab_trainer.distributed import sum_over_ranks
 from trimtab_trainer.errors import TrainerError
@@ -46,7 +47,7 @@ def _load(
 ) -> Measurable | None:
     """None on all ranks where one of them fails: they measure together."""
     directory: Path = attempt.scratch / f"champion-{attempt.world.local_rank}"
-    splits = {name: split for name, split in prepared.splits.items() if name != "train"}
+    splits = {str(name): prepared.splits[name] for name in PREFIXES}
     measurable = None
     try:
         files = fetch_version(champion, store=store, directory=directory)

@@ -46,6 +46,7 @@ from trimtab_trainer.reporting.error_analysis import (
 from trimtab_trainer.reporting.loss_curve import draw_loss_curve
 from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
+from trimtab_trainer.slices import render_slices
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.attention import attention_implementation
@@ -128,7 +129,7 @@ def finish(
     attempt.enter("Publishing", metrics=attempt.metric_values(64))
     with attempt.timed("publishing"):
         facts = publication_facts(attempt, prepared, step=published_step, metrics=improvement(base, tuned))
-        publish_model(attempt, prepared, store, replace(facts, quantized=quantized))
+        publish_model(attempt, prepared, store, replace(facts, quantized=quantized, groups=render_slices(base, tuned)))
     with attempt.timed("reporting"):
         report = make_report(attempt, prepared, run, rejected, base=base, tuned=tuned, step=published_step)
         samples = _samples(prepared, loop.baseline_answers, given)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from trimtab_trainer.attempt import Attempt
@@ -12,6 +13,7 @@ from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.prepare import Prepared, make_attack
 from trimtab_trainer.published_model import PublishedFiles, load_published, release
+from trimtab_trainer.slices import measure_slices
 from trimtab_trainer.tasks.task import Task
 from trimtab_trainer.world import World
 
@@ -22,9 +24,22 @@ def measure_held_out(attempt: Attempt, prepared: Prepared) -> dict[str, float]:
     """Metrics of the test and the general split, by `test_*` and `general_*`; of an absent one none. All ranks take part."""
     splits = {str(name): prepared.splits[name] for name in HELD_OUT}
     tokens = prepared.micro_batch_size * attempt.config.data.max_sequence_length
-    return measure_splits(
+    found = measure_splits(
         attempt, prepared.model, prepared.task, splits, tokens_per_batch=tokens, attack=prepared.attack
     )
+    validation = prepared.splits["validation"]
+    if attempt.config.data.slices is not None and validation.encoded:  # as a whole it is measured while training
+        measure = partial(
+            evaluate,
+            prepared.model,
+            prepared.task,
+            world=attempt.world,
+            tokens_per_batch=tokens,
+            stop=lambda: attempt.stop.requested,
+        )
+        by_group = measure_slices(attempt.config.data.slices, validation, measure)
+        found |= {f"{PREFIXES['validation']}{name}": value for name, value in by_group.items()}
+    return found
 
 
 def measure_splits(  # noqa: PLR0913 - one measurement, wholly described
@@ -46,15 +61,17 @@ def measure_splits(  # noqa: PLR0913 - one measurement, wholly described
     for name, split in splits.items():
         if not split.encoded:
             continue
-        found = evaluate(
+        measure = partial(
+            evaluate,
             model,
             task,
-            split,
             world=world or attempt.world,
             tokens_per_batch=tokens_per_batch,
             stop=lambda: attempt.stop.requested,
-            attack=attack,
         )
+        found = measure(split, attack=attack)
+        if attempt.config.data.slices is not None:
+            found |= measure_slices(attempt.config.data.slices, split, measure)
         metrics |= {f"{prefix_of(name)}{metric}": value for metric, value in found.items()}
     return metrics
 

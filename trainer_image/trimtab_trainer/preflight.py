@@ -12,6 +12,7 @@ from trimtab_trainer.optimizer import parse_extra_arguments
 from trimtab_trainer.practices.adversarial import PREFIX
 from trimtab_trainer.publishing.export import export_format
 from trimtab_trainer.publishing.signature import SignatureError, SigningKey
+from trimtab_trainer.slices import comparison_names
 
 
 def check_config(config: RunConfig, *, world_size: int) -> None:
@@ -91,6 +92,7 @@ def measured_names(config: RunConfig) -> list[str]:
 def gated_names(config: RunConfig) -> list[str]:
     """What gates may ask for besides what is measured while training."""
     names = measured_names(config)
+    names = [*names, *comparison_names(config.data.slices, names)]
     changes = [f"{QUANTIZATION_CHANGE}{name}" for name in names if config.output.quantization]
     return [*names, *changes]
 

@@ -9,10 +9,12 @@ import torch
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.gates import PREFIXES
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
 from trimtab_trainer.data.batches import BatchPlan, Row, pack, total_steps
 from trimtab_trainer.data.encoding import ModelInput
+from trimtab_trainer.data.languages import release_detector
 from trimtab_trainer.data.quality import DataQuality
 from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data
 from trimtab_trainer.distributed import bytes_from_main, wait_for_all
@@ -33,6 +35,7 @@ from trimtab_trainer.practices.embeddings import attach_embeddings
 from trimtab_trainer.practices.replay import replays_per_epoch, training_split
 from trimtab_trainer.publishing.quantize import check_quantizable
 from trimtab_trainer.quota import memory_limit
+from trimtab_trainer.slices import check_columns
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
 from trimtab_trainer.tasks.task import Task
@@ -83,6 +86,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
             by_task=definition.formats_by_task(),
         )
         labels = definition.labels(config, raw.examples["train"])
+        release_detector()
     for warning in raw.warnings:
         attempt.warn(warning)
     attempt.reporter.update(datasets=list(raw.datasets))
@@ -98,6 +102,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         processor = definition.load_processor(base.adapter or base.directory)
         encoder = definition.encoder(config, base.directory, processor, labels)
         splits = encode_splits(attempt, raw, encoder)
+        check_columns(config.data.slices, {name: splits[name] for name in PREFIXES})
         for warning in definition.data_warnings(encoder, splits["train"].encoded):
             attempt.warn(warning)
     with attempt.timed("loading the model"):

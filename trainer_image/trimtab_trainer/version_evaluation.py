@@ -27,6 +27,7 @@ from trimtab_trainer.contract.spec import (
     Output,
     Training,
 )
+from trimtab_trainer.data.languages import release_detector
 from trimtab_trainer.data.splits import Split, encode_split, read_data
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.by_uri import fetch_dataset
@@ -131,6 +132,7 @@ def read_splits(run: RunConfig, store: ObjectStore, scratch: Path) -> dict[str, 
         allowed=definition_of(run).formats,
         by_task=definition_of(run).formats_by_task(),
     )
+    release_detector()
     return {
         name: Split(name, [], examples, encode_split(name, [], lambda _: []).summary)
         for name, examples in raw.examples.items()

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document, Empty, OneOf, rules
+from trimtab_trainer.contract.data_checks import Languages, Slices
 from trimtab_trainer.contract.practices import (
     Adversarial,
     ClassWeights,
@@ -150,6 +151,10 @@ class Data(Document):
     """Put several examples into one row, each seeing only itself."""
     normalization: Normalization | None = None
     """Bring all texts into one form before anything reads them. Absent: as they are."""
+    languages: Languages | None = None
+    """In which languages the texts should be. Absent: they are counted by language, and none is expected."""
+    slices: Slices | None = None
+    """Measure groups of the held-out examples by themselves too. Absent: none."""
     augmentation: TextAugmentation | None = None
     """Changed copies of labelled texts in the training split. Pictures are augmented by their task's own fields."""
 

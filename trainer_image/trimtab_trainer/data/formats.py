@@ -1,7 +1,8 @@
 """Rows to examples: each read in one of the formats, each error with file and line."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,6 +110,8 @@ class Example:
     content: Content
     weight: float = 1.0
     """How often an epoch shows it; the data set's."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Its value in each column that results are compared by; a column that its row lacks is absent."""
 
     @property
     def fingerprint(self) -> str:
@@ -128,9 +131,13 @@ def _plain(value: Any) -> Any:
 
 
 def read_examples(
-    files: Iterable[tuple[str, Path]], source: DataSource, *, allowed: tuple[DataFormat, ...]
+    files: Iterable[tuple[str, Path]],
+    source: DataSource,
+    *,
+    allowed: tuple[DataFormat, ...],
+    group_columns: Sequence[str] = (),
 ) -> list[Example]:
-    """Every row of `(name, path)` files, checked.
+    """Every row of `(name, path)` files, checked; `group_columns` are noted beside what a row says.
 
     Raises:
         TrainerError: DatasetInvalid naming file, line and remedy of the first bad rows, and how many there are;
@@ -146,7 +153,8 @@ def read_examples(
                 raise row
             chosen = source.format or infer_format(row, source.columns, allowed)
             content = read_row(row, chosen, source.columns, directory=path.parent)
-            examples.append(Example(place, content, source.weight))
+            groups = {name: _group(row[name]) for name in group_columns if row.get(name) is not None}
+            examples.append(Example(place, content, source.weight, groups))
         except RowError as problem:
             count += 1
             if len(problems) < SHOWN_PROBLEMS:
@@ -155,6 +163,11 @@ def read_examples(
         more = f" ... and {count - len(problems)} more rows." if count > len(problems) else ""
         raise TrainerError(TrainerReason.DATASET_INVALID, "; ".join(problems) + more)
     return examples
+
+
+def _group(value: Any) -> str:
+    """A cell as the name of a group."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _with_path(path: Path, found: Iterable[Row]) -> Iterable[tuple[Path, Row]]:

@@ -1,17 +1,17 @@
-"""What is wrong with a data set, as far as its words show it: doubles, leaks between splits, uneven labels, personal data."""
+"""What is wrong with a data set, as far as its words show it: doubles, leaks between splits, uneven labels, languages, personal data."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
 
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
-from trimtab_trainer.data.annotations import OfTask
+from trimtab_trainer.contract.data_checks import Languages
 from trimtab_trainer.data.formats import Example, Labelled
+from trimtab_trainer.data.languages import counted, is_expected, language_of
 from trimtab_trainer.data.near_duplicates import first_similar
 from trimtab_trainer.data.personal_data import kinds_in
+from trimtab_trainer.data.words import said_in, text_of
 
 CHECKED_EXAMPLES = 20_000
 """Examples of all splits together that are looked at, to bound the time (about 10 s); training examples first."""
@@ -38,6 +38,10 @@ class SplitQuality(Document):
     """How often each label occurs."""
     personal_data: dict[str, int] = Field(default_factory=dict)
     """How many examples hold something of the form of an e-mail address, and so on."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """How many examples are in each language, by ISO 639 code; `und` where it cannot be told, `zxx` where the words are of none."""
+    unexpected: int = 0
+    """Are in another language than `data.languages` expects."""
 
 
 class Finding(Document):
@@ -80,6 +84,11 @@ class DataQuality(Document):
                     f"The label '{rarest}' has {split.labels[rarest]} of {split.checked} training examples. "
                     "Consider `training.classWeights` or `training.balancedSampling`, and judge by f1."
                 )
+            if split.unexpected:
+                found.append(
+                    f"{split.unexpected} of {split.checked} {split.split} examples are in other languages than `data.languages` expects "
+                    f"({counted(Counter(split.languages))}). The report names places."
+                )
             if split.personal_data:
                 kinds = ", ".join(
                     f"{count} with an {kind}" if kind[0] in "aeiou" else f"{count} with a {kind}"
@@ -91,26 +100,8 @@ class DataQuality(Document):
         return found
 
 
-def text_of(content: Any) -> str:
-    """All words of an example but its label; "" for pictures and recordings."""
-    if isinstance(content, OfTask):
-        content = content.content
-    if not is_dataclass(content):
-        return ""
-    values = {item.name: getattr(content, item.name) for item in fields(content)}
-    return "\n".join(
-        piece for name, value in values.items() if name not in {"label", "labels"} for piece in _pieces(value)
-    )
-
-
-def _pieces(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [piece for one in value for piece in _pieces(one)] if isinstance(value, tuple) else []
-
-
-def check_quality(splits: Mapping[str, Sequence[Example]]) -> DataQuality:
-    """Look at the words of all splits; `train` is what the others are compared with."""
+def check_quality(splits: Mapping[str, Sequence[Example]], expected: Languages | None = None) -> DataQuality:
+    """Look at the words of all splits; `train` is what the others are compared with, `expected` what their languages are."""
     order = sorted(splits, key=lambda name: name != "train")
     chosen = [(name, example, text_of(example.content)) for name in order for example in splits[name]]
     chosen = [entry for entry in chosen if entry[2].strip()][:CHECKED_EXAMPLES]
@@ -119,6 +110,7 @@ def check_quality(splits: Mapping[str, Sequence[Example]]) -> DataQuality:
     counts: dict[str, Counter[str]] = {name: Counter() for name in order}
     labels: dict[str, Counter[str]] = {name: Counter() for name in order}
     personal: dict[str, Counter[str]] = {name: Counter() for name in order}
+    languages: dict[str, Counter[str]] = {name: Counter() for name in order}
     findings: list[Finding] = []
     shown: Counter[str] = Counter()
 
@@ -130,6 +122,11 @@ def check_quality(splits: Mapping[str, Sequence[Example]]) -> DataQuality:
     for (name, example, text), earlier in zip(chosen, similar, strict=True):
         if isinstance(example.content, Labelled):
             labels[name][example.content.label] += 1
+        language = language_of(said_in(example.content))
+        languages[name][language] += 1
+        if expected is not None and not is_expected(language, expected.expected):
+            counts[name]["unexpected"] += 1
+            note(f"in {language}", example)
         for kind in kinds_in(text):
             personal[name][kind] += 1
             note(kind, example)
@@ -146,13 +143,24 @@ def check_quality(splits: Mapping[str, Sequence[Example]]) -> DataQuality:
     return DataQuality(
         splits=[
             found[name].model_copy(
-                update={**counts[name], "labels": dict(labels[name]), "personal_data": dict(personal[name])}
+                update={
+                    **counts[name],
+                    "labels": dict(labels[name]),
+                    "personal_data": dict(personal[name]),
+                    "languages": dict(languages[name].most_common()),
+                }
             )
             for name in order
             if found[name].checked
         ],
         findings=findings,
     )
+
+
+def _shares(languages: Mapping[str, int]) -> str:
+    """`en 98 %, und 2 %`."""
+    whole = sum(languages.values())
+    return ", ".join(f"{language} {100 * count / whole:.0f} %" for language, count in list(languages.items())[:6])
 
 
 def render_quality(quality: DataQuality | None) -> str:
@@ -162,7 +170,7 @@ def render_quality(quality: DataQuality | None) -> str:
     rows = [
         f"| {one.split} | {one.checked:,} | {one.duplicates} | {one.near_duplicates} | {one.leaked} | {one.nearly_leaked} | "
         f"{', '.join(f'{label}: {count}' for label, count in sorted(one.labels.items())[:8]) or '-'} | "
-        f"{', '.join(f'{kind}: {count}' for kind, count in one.personal_data.items()) or '-'} |"
+        f"{_shares(one.languages) or '-'} | {', '.join(f'{kind}: {count}' for kind, count in one.personal_data.items()) or '-'} |"
         for one in quality.splits
     ]
     places = [
@@ -170,7 +178,7 @@ def render_quality(quality: DataQuality | None) -> str:
         for finding in quality.findings
     ]
     head = (
-        "| split | checked | doubles | near doubles | in train | nearly in train | labels | personal data (by patterns) |\n"
-        "|---|---:|---:|---:|---:|---:|---|---|\n"
+        "| split | checked | doubles | near doubles | in train | nearly in train | labels | languages | personal data (by patterns) |\n"
+        "|---|---:|---:|---:|---:|---:|---|---|---|\n"
     )
     return "## Data quality\n\n" + head + "\n".join(rows) + ("\n\n" + "\n".join(places) if places else "")

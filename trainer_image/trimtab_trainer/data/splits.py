@@ -1,7 +1,7 @@
 """Data sets to splits: read, checked, separated, tokenised and summarised before anything trains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.changes import augmented, normalized
 from trimtab_trainer.data.encoding import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
+from trimtab_trainer.data.languages import in_expected_languages
 from trimtab_trainer.data.quality import DataQuality, check_quality
 from trimtab_trainer.errors import TrainerError
 
@@ -88,17 +89,21 @@ def read_data(
             formats = formats_of(source, allowed, by_task)
             check_format(source, allowed=formats, task=config.task.kind)
             fetched = fetch(source)
-            found = read_examples(named_files(fetched), source, allowed=formats)
+            columns = config.data.slices.columns if config.data.slices else []
+            found = read_examples(named_files(fetched), source, allowed=formats, group_columns=columns)
             if config.data.normalization:
                 found = normalized(found, config.data.normalization)
             examples[split] += of_task(found, source.task)
             datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
+    dropped: list[str] = []
+    if config.data.languages is not None:
+        examples["train"], dropped = in_expected_languages(examples["train"], config.data.languages)
     if config.data.validation_fraction is not None:
         examples["train"], examples["validation"] = hold_out(examples["train"], config.data.validation_fraction)
     if config.data.mix_fraction is not None:
         examples["replay"], examples["general"] = set_aside(examples["general"])
-    quality = check_quality(examples)
-    warnings = [*leakage(examples), *quality.warnings()]
+    quality = check_quality(examples, config.data.languages)
+    warnings = [*leakage(examples), *dropped, *quality.warnings()]
     if config.data.augmentation is not None:
         examples["train"] = augmented(examples["train"], config.data.augmentation, seed=config.training.seed)
     return RawData(examples, datasets, warnings, quality)
@@ -124,7 +129,7 @@ def formats_of(
 
 def of_task(examples: Sequence[Example], task: str) -> list[Example]:
     """Marked with the task that their data set names."""
-    return [Example(one.place, OfTask(task, one.content)) for one in examples] if task else list(examples)
+    return [replace(one, content=OfTask(task, one.content)) for one in examples] if task else list(examples)
 
 
 def check_format(source: DataSource, *, allowed: tuple[DataFormat, ...], task: str) -> None:

@@ -32,5 +32,7 @@ class PublicationFacts:
     trained_parameters: int = 0
     truncated: Mapping[str, int] = field(default_factory=dict)
     """Examples that were cut to the sequence length, by split."""
+    groups: str = ""
+    """The tables of groups of held-out examples, as Markdown."""
     quantized: Quantized | None = None
     """What fewer bits saved and cost."""

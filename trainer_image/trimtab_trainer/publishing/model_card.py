@@ -33,6 +33,7 @@ def model_card(facts: PublicationFacts) -> str:
         _origin(facts),
         f"## Use\n\n```python\n{loading_code(facts.config)}\n```",
         _results(facts),
+        facts.groups,
         render_quantized(facts.quantized),
         _limits(facts),
         _data(facts),

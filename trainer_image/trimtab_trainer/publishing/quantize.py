@@ -17,6 +17,7 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import from_pretrained
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.slices import headlines
 
 _NF4_BLOCK = 64
 """Weights that share a scale; bitsandbytes' products on CPUs need rows of whole blocks."""
@@ -42,7 +43,9 @@ class Quantized(Document):
     def changes(self) -> dict[str, float]:
         """What each metric rose by, as `test_quantization_change_accuracy`."""
         return {
-            change_name(name): value - self.before[name] for name, value in self.after.items() if name in self.before
+            change_name(name): value - self.before[name]
+            for name, value in headlines(self.after).items()
+            if name in self.before
         }
 
     @property
@@ -129,7 +132,7 @@ def render_quantized(quantized: Quantized | None) -> str:
     if quantized is None:
         return ""
     mebibytes = [size / 2**20 for size in (quantized.bytes_before, quantized.bytes_after)]
-    rows = [_row(name, quantized.before, value) for name, value in quantized.after.items()]
+    rows = [_row(name, quantized.before, value) for name, value in headlines(quantized.after).items()]
     return (
         f"## Quantised to {quantized.kind}\n\n{quantized.matrices} matrices have fewer bits: {mebibytes[0]:.1f} MiB of weights became "
         f"{mebibytes[1]:.1f} MiB ({100 * quantized.bytes_after / max(quantized.bytes_before, 1):.0f} %). Measured on the published files; "

@@ -13,6 +13,7 @@ from trimtab_trainer.publishing.export import loading_code
 from trimtab_trainer.publishing.quantize import Quantized, render_quantized
 from trimtab_trainer.reporting.drift import LayerDrift, render_drift
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
+from trimtab_trainer.slices import headlines, render_slices
 from trimtab_trainer.tasks.task import LOWER_IS_BETTER
 
 SHOWN_CHARACTERS = 600
@@ -62,7 +63,7 @@ class Report(Document):
     estimated_memory: str
     peak_memory_bytes: int
     base: dict[str, float]
-    """Metrics before training: of the test split, and of the validation split."""
+    """Metrics before training: of the test split, of the validation split, and of their groups (`test_accuracy[gender=f]`)."""
     tuned: dict[str, float]
     """The same metrics after."""
     samples: list[SampleAnswer]
@@ -92,6 +93,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         "![Loss curve](loss.png)",
         _comparison(report),
         render_quantized(report.quantized),
+        render_slices(report.base, report.tuned),
         _samples(report.samples),
         render_errors(report.errors),
         render_drift(report.drift),
@@ -120,7 +122,7 @@ def _what(report: Report, config: RunConfig) -> str:
 def _comparison(report: Report) -> str:
     """Base against tuned."""
     rows = []
-    for name, tuned in report.tuned.items():
+    for name, tuned in headlines(report.tuned).items():
         base = report.base.get(name)
         if base is None:
             rows.append(f"| {name} | | {tuned:.4g} | |")
@@ -197,4 +199,5 @@ def _cell(text: str) -> str:
 
 def improvement(base: Mapping[str, float], tuned: Mapping[str, float]) -> dict[str, float]:
     """For the model's metrics: the tuned values, and the base's with the prefix `baseline_`."""
+    tuned = headlines(tuned)
     return {**tuned, **{f"baseline_{name}": value for name, value in base.items() if name in tuned}}

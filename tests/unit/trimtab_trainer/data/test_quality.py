@@ -75,9 +75,22 @@ def test_the_report_of_a_bad_data_set() -> None:
     ]
     quality = check_quality({"train": examples(*train), "test": examples(*test), "general": []})
     assert quality.splits == [
-        SplitQuality(split="train", checked=24, duplicates=1, near_duplicates=1, labels={"no": 22, "yes": 2}),
         SplitQuality(
-            split="test", checked=3, leaked=1, nearly_leaked=1, labels={"no": 3}, personal_data={"e-mail address": 1}
+            split="train",
+            checked=24,
+            duplicates=1,
+            near_duplicates=1,
+            labels={"no": 22, "yes": 2},
+            languages={"zxx": 24},
+        ),
+        SplitQuality(
+            split="test",
+            checked=3,
+            leaked=1,
+            nearly_leaked=1,
+            labels={"no": 3},
+            personal_data={"e-mail address": 1},
+            languages={"zxx": 3},
         ),
     ]
     assert ("near double in train", "s3://data/file.jsonl line 24", "s3://data/file.jsonl line 5") in [
@@ -92,7 +105,7 @@ def test_the_report_of_a_bad_data_set() -> None:
     ):
         assert words in warnings
     text = render_quality(quality)
-    assert "| test | 3 | 0 | 0 | 1 | 1 | no: 3 | e-mail address: 1 |" in text
+    assert "| test | 3 | 0 | 0 | 1 | 1 | no: 3 | zxx 100 % | e-mail address: 1 |" in text
     assert "- e-mail address: s3://data/file.jsonl line 3" in text
 
 
