@@ -33,6 +33,8 @@ APPROVE_ANNOTATION = f"{GROUP}/approve"
 """On a ModelVersion: a person lets its inconclusive gates pass, and says who and why."""
 VERSION_JOB_ANNOTATION = f"{GROUP}/version-job"
 """On the pods of a version's Job: their VersionJobConfig, which the pod reads as a file."""
+CANARY_JOB_ANNOTATION = f"{GROUP}/canary-job"
+"""On the pods of an analysis' Job: their CanaryJobConfig, which the pod reads as a file."""
 SERVER_CONFIG_ANNOTATION = f"{GROUP}/server-config"
 """On a server's pods: the key of their ServerConfig in the rollout's ConfigMap."""
 ACTION_ANNOTATION = f"rollouts.{GROUP}/action"
@@ -92,6 +94,11 @@ def reclaim_job(version: str, request: str) -> str:
 def model_version(model_name: str, version: int) -> str:
     """Name of a ModelVersion."""
     return f"{model_name}-v{version}"
+
+
+def analysis_job(rollout: str, measurement: str) -> str:
+    """Name of the Job that asks a canary: another one for each measurement."""
+    return child_name(rollout, f"ask-{hashlib.sha256(measurement.encode()).hexdigest()[:8]}")
 
 
 def server(rollout: str) -> str:

@@ -166,6 +166,10 @@ class DueMetric:
     """ModelVersion."""
     since: datetime
     """Counted from then on."""
+    begun: str = ""
+    """When the canary's step began."""
+    taken: int = 0
+    """Measurements before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,10 @@ class ObservedRollout:
     """When this operator began to hear reports; None: long ago."""
     samples: Mapping[str, Sample] = field(default_factory=dict)
     """What was measured in this pass, by metric."""
+    jobs: tuple[Manifest, ...] = ()
+    """batch/v1 Jobs controlled by this ModelRollout: those of its analyses."""
+    job_pods: tuple[Manifest, ...] = ()
+    """Pods controlled by those Jobs."""
 
     @property
     def wanted(self) -> ModelVersion | None:

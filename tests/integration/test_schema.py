@@ -55,7 +55,9 @@ def row(kind: str, message: str, changes: Changes, name: str) -> Any:
     return pytest.param(kind, changes, message, id=f"{kind}: {name}")
 
 
+JOB = {"metric": "exact_match", "data": {"uri": "s3://data/held-out.jsonl"}}
 ACCEPTED = [
+    row("ModelRollout", "", metric(provider={"job": JOB}), "a Job measures"),
     *(
         row(kind, "", {}, "the smallest")
         for kind in ("FineTuneJob", "ModelVersion", "ModelRollout", "StorageProfile", "TrainingProfile")
@@ -406,8 +408,12 @@ REFUSED = [
     row("ModelRollout", "metrics", steps({"analysis": {"metrics": []}}), "no metrics"),
     row("ModelRollout", "must be set", metric(successCondition=None), "no condition"),
     row("ModelRollout", "successCondition", metric(successCondition="open('x') > 1"), "condition with a string"),
-    row("ModelRollout", "exactly one of server, prometheus must be set", metric(provider={}), "no provider"),
-    row("ModelRollout", f"job {NOT_YET}", metric(provider={"job": {}}), "a Job measures"),
+    row("ModelRollout", "exactly one of server, prometheus, job must be set", metric(provider={}), "no provider"),
+    row(
+        "ModelRollout", "provider.job.metric", metric(provider={"job": JOB | {"metric": "loss"}}), "losses from outside"
+    ),
+    row("ModelRollout", "provider.job.data", metric(provider={"job": {"metric": "f1"}}), "a Job without data"),
+    row("ModelRollout", "'..'", metric(provider={"job": JOB | {"data": {"uri": "pvc://a/../b"}}}), "climbing data"),
     row(
         "ModelRollout", "address", metric(provider={"prometheus": {"address": "file:///etc", "query": "up"}}), "address"
     ),

@@ -4,18 +4,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from tests.support.builders import pod_of
 from tests.support.rollouts import SETTINGS, make_profile, make_rollout, make_storage, make_version
 from tests.support.times import NOW
 
 from trimtab_operator import names
+from trimtab_operator.api.times import format_time
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion
 from trimtab_operator.api.v1alpha1.model_rollout import ModelRolloutStatus
 from trimtab_operator.plan.model_rollout.analysis import due
+from trimtab_operator.plan.model_rollout.analysis_job import with_answers
 from trimtab_operator.plan.model_rollout.compose import make_plan
 from trimtab_operator.state import EventNote, Manifest, ObservedRollout, Plan, Sample, ServerNews
 from trimtab_operator.status.model_rollout.compose import compute_status
 from trimtab_operator.validation.model_rollout.compose import check
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.messages import TerminationMessage
 from trimtab_trainer.contract.serving import ServerReport, VersionState, config_digest
 
 MAX_PASSES = 12
@@ -40,6 +44,8 @@ class RolloutWorld:
         """The server does what it is told at once."""
         self.listening_since: datetime | None = None
         self.samples: dict[str, Sample] = {}
+        self.jobs: dict[str, Manifest] = {}
+        self.job_pods: list[Manifest] = []
         self.measured: list[str] = []
         self.events: list[EventNote] = []
         self.revisions: list[dict[int, int]] = []
@@ -101,6 +107,8 @@ class RolloutWorld:
             pods=self._pods(),
             reports=news,
             listening_since=self.listening_since,
+            jobs=tuple(self.jobs.values()),
+            job_pods=tuple(self.job_pods),
         )
 
     def one_pass(self) -> bool:
@@ -108,8 +116,8 @@ class RolloutWorld:
         observed = self.observed
         wanted = due(observed, now=self.now)
         self.measured += [each.metric.name for each in wanted]
-        samples = {each.metric.name: self.samples[each.metric.name] for each in wanted}
-        observed = replace(observed, samples=samples)
+        samples = {each.metric.name: self.samples[each.metric.name] for each in wanted if not each.metric.provider.job}
+        observed = with_answers(replace(observed, samples=samples), wanted, now=self.now)
         problems = check(observed, settings=SETTINGS)
         self.plan = make_plan(observed, problems, settings=SETTINGS, now=self.now)
         self._apply()
@@ -191,7 +199,27 @@ class RolloutWorld:
         counts = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": ready, "availableReplicas": ready}
         return {**self.deployment, "status": counts | {"observedGeneration": 1}}
 
+    def end_job(self, words: dict[str, Any] | None = None, *, code: int = 0) -> "RolloutWorld":
+        """The newest Job's pod ends, and the Job with it."""
+        job, time = list(self.jobs.values())[-1], format_time(self.now)
+        text = TerminationMessage.model_validate(words).model_dump_json(by_alias=True) if words else ""
+        state = {"terminated": {"exitCode": code, "message": text, "finishedAt": time}}
+        pod = pod_of(job)
+        pod["status"] = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{"name": "trainer", "state": state}],
+        }
+        self.job_pods.append(pod)
+        ended = {"type": "Failed" if code else "Complete", "status": "True", "lastTransitionTime": time}
+        job["status"] = {"conditions": [ended]}
+        return self.settle()
+
     def _apply(self) -> None:
+        for ref in self.plan.delete:
+            self.jobs.pop(ref.name)
+        for job in self.plan.create:
+            given = {"uid": f"uid-{len(self.jobs)}", "resourceVersion": "1", "creationTimestamp": format_time(self.now)}
+            self.jobs.setdefault(job["metadata"]["name"], {**job, "metadata": job["metadata"] | given, "status": {}})
         for manifest in self.plan.apply:
             if manifest["kind"] == "Deployment":
                 self.deployment = {**manifest, "metadata": manifest["metadata"] | {"generation": 1}}

@@ -26,8 +26,10 @@ class Measuring:
 
     async def __call__(self, due: Sequence[DueMetric], observed: ObservedRollout) -> dict[str, Sample]:
         """All that is due, side by side."""
-        samples = await asyncio.gather(*(self._sample(each, observed) for each in due))
-        return {each.metric.name: sample for each, sample in zip(due, samples, strict=True)}
+        # What a Job measures is read from its pod, like everything that pods say.
+        asked = [each for each in due if each.metric.provider.job is None]
+        samples = await asyncio.gather(*(self._sample(each, observed) for each in asked))
+        return {each.metric.name: sample for each, sample in zip(asked, samples, strict=True)}
 
     async def _sample(self, due: DueMetric, observed: ObservedRollout) -> Sample:
         provider = due.metric.provider

@@ -87,6 +87,7 @@ class Observer:
         deployment, service = (
             next(iter(self._store.owned(stored.uid, child)), None) for child in ("Deployment", "Service")
         )
+        jobs = self._store.owned(stored.uid, "Job")
         return ObservedRollout(
             rollout=rollout,
             versions=versions,
@@ -99,6 +100,8 @@ class Observer:
             deployment=deployment.body() if deployment else None,
             service=service.body() if service else None,
             pods=self._server_pods(stored, deployment),
+            jobs=tuple(found.body() for found in jobs),
+            job_pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
             rejected=self._rejections.of(stored),
         )
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from trimtab_operator.cluster.facade import Cluster
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.plan.model_rollout.analysis import due
+from trimtab_operator.plan.model_rollout.analysis_job import with_answers
 from trimtab_operator.plan.model_rollout.compose import make_plan
 from trimtab_operator.reconcile.passes import WROTE, Pass, finished, with_rejection
 from trimtab_operator.settings import Settings
@@ -16,7 +17,9 @@ from trimtab_operator.validation.model_rollout.compose import check
 async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now: datetime) -> Pass:
     """Observe, measure what is due, check, plan, apply, status, report."""
     observed = cluster.observe.rollout(stored)
-    observed = replace(observed, samples=await cluster.measure(due(observed, now=now), observed))
+    asked = due(observed, now=now)
+    observed = replace(observed, samples=await cluster.measure(asked, observed))
+    observed = with_answers(observed, asked, now=now)
     problems = check(observed, settings=settings)
     plan = make_plan(observed, problems, settings=settings, now=now)
     applied = await cluster.apply(plan, stored, now=now)

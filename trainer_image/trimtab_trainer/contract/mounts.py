@@ -4,6 +4,7 @@ from pathlib import PurePosixPath as _Path
 
 RUN_CONFIG_FILE = _Path("/etc/trimtab/run-config.json")
 VERSION_JOB_FILE = _Path("/etc/trimtab/version-job.json")
+CANARY_JOB_FILE = _Path("/etc/trimtab/canary-job.json")
 SERVER_CONFIG_FILE = _Path("/etc/trimtab/server-config.json")
 CREDENTIALS_DIRECTORY = _Path("/var/run/trimtab/storage")
 """The StorageProfile's Secret: one file a key (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, optional `AWS_SESSION_TOKEN`)."""

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trimtab_operator.expressions import MAX_CHARACTERS, PATTERN
-from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
+from trimtab_trainer.contract.base import Document, OneOf, rules
+from trimtab_trainer.contract.canary import AnswerMetric
+from trimtab_trainer.contract.spec import DataSource
 
 Duration = Annotated[
     str | int,
@@ -39,6 +41,24 @@ class PrometheusQuery(Document):
     """PromQL; its one value is `result`."""
 
 
+class AnswersMetric(Document):
+    """Answers of canary and stable version to the same held-out rows.
+
+    A Job of the rollout's namespace asks through its Service, greedily and by name, four requests at once, which the servers count like any other.
+    """
+
+    metric: AnswerMetric
+    """`exact_match` or `f1` (of words) for language models; `accuracy`, or macro `precision`, `recall` or `f1` for classifiers."""
+    data: DataSource
+    """The rows, in one of the task's formats: `messages` or `promptCompletion`, `labelled`. Read with the credentials of the version's StorageProfile."""
+    examples: int = Field(default=100, ge=1, le=10_000)
+    """At most so many rows, the same ones every time."""
+    max_tokens: int = Field(default=256, ge=1, le=32_768)
+    """Of one answer."""
+    deadline_seconds: int = Field(default=1800, ge=30, le=86_400)
+    """A Job that takes longer is an error of the measurement."""
+
+
 class Provider(OneOf):
     """Where a metric's value comes from. Exactly one member."""
 
@@ -46,8 +66,8 @@ class Provider(OneOf):
     """The built-in servers."""
     prometheus: PrometheusQuery | None = None
     """A Prometheus, or anything that speaks its query API."""
-    job: Empty | None = unavailable()
-    """A Job that asks the canary."""
+    job: AnswersMetric | None = None
+    """A Job that asks the canary about rows that it has not seen."""
 
 
 class Metric(Document):

@@ -33,6 +33,8 @@ def due(observed: ObservedRollout, *, now: datetime) -> tuple[DueMetric, ...]:
             canary=names.model_version(model, canary.version),
             stable=names.model_version(model, stable) if stable is not None else "",
             since=_last(results.get(metric.name)) or started,
+            begun=canary.step_started_at,
+            taken=_taken(results.get(metric.name)),
         )
         for metric in analysis.metrics
         if not _is_over(results.get(metric.name)) and due_at(metric, results.get(metric.name), started) <= now
@@ -149,6 +151,10 @@ def _new(metric: Metric, step: int) -> MetricResult:
 
 def _is_over(result: MetricResult | None) -> bool:
     return result is not None and result.phase != Phase.RUNNING
+
+
+def _taken(result: MetricResult | None) -> int:
+    return 0 if result is None else result.successful + result.failed + result.inconclusive + result.error
 
 
 def _last(result: MetricResult | None) -> datetime | None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from trimtab_operator.plan.model_rollout.analysis import due
+from trimtab_operator.plan.model_rollout.analysis_job import jobs, obsolete
 from trimtab_operator.plan.model_rollout.config_map import config_map
 from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.plan.model_rollout.deployment import deployment
@@ -42,9 +44,12 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
     budget = (disruption_budget(rollout),) if replicated and replicated.replicas > 1 else ()
     servers = deployment(rollout, setting, main, settings=settings)
     complete = is_complete(observed.deployment, servers)
+    asked = () if problems else due(observed, now=now)
     course = decide(Pass(observed, problems, readiness, complete=complete, now=now))
     return Plan(
         apply=(config_map(rollout, told, settings=settings), service(rollout), *budget, servers),
+        create=jobs(observed, asked, setting, settings=settings),
+        delete=obsolete(observed, asked),
         configs=told,
         rollout=course,
         requeue_after=_look_again(course),

@@ -14,7 +14,7 @@ from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.plan.fine_tune_job.evidence import root_cause
 from trimtab_operator.plan.fine_tune_job.hang import find_hang, look_again
 from trimtab_operator.plan.fine_tune_job.observation import TrainerJob, TrainerPod, parse_job, pods_of
-from trimtab_operator.state import ObservedVersion, Problem, VersionCheck
+from trimtab_operator.state import Manifest, ObservedVersion, Problem, VersionCheck
 from trimtab_trainer.contract.messages import TerminationMessage
 
 SETTLING = timedelta(seconds=20)
@@ -61,15 +61,17 @@ def _is_new(asked: str, answered: VersionVerification | VersionEvaluationResult 
 def look(observed: ObservedVersion, request: Request, *, now: datetime) -> tuple[VersionCheck, timedelta | None]:
     """What the request's Job says, and when to look again."""
     name = request.job_name(observed.version.metadata.name)
-    return follow(observed, VersionCheck(name, request.verify, request.evaluate), now=now)
+    return follow(observed.jobs, observed.pods, VersionCheck(name, request.verify, request.evaluate), now=now)
 
 
-def follow(observed: ObservedVersion, pending: VersionCheck, *, now: datetime) -> tuple[VersionCheck, timedelta | None]:
-    """What a Job of this version says, and when to look again."""
-    job = next((parsed for parsed in map(parse_job, observed.jobs) if parsed.ref.name == pending.job_name), None)
+def follow(
+    jobs: Sequence[Manifest], every_pod: Sequence[Manifest], pending: VersionCheck, *, now: datetime
+) -> tuple[VersionCheck, timedelta | None]:
+    """What a Job says, and when to look again."""
+    job = next((parsed for parsed in map(parse_job, jobs) if parsed.ref.name == pending.job_name), None)
     if job is None or job.is_deleting:
         return pending, None
-    pods = pods_of(job, observed.pods)
+    pods = pods_of(job, tuple(every_pod))
     if not job.has_ended:
         return _with(pending, problem=find_hang(job, pods, now=now)), look_again(job, pods, now=now)
     words = _last_words(pods)

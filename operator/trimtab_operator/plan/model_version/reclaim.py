@@ -91,7 +91,7 @@ def _deleting(
     version, begun = observed.version, observed.version.status.reclaim
     request = version.metadata.annotations.get(names.RECLAIM_ANNOTATION, "")[:MAX_REQUEST]
     name = names.reclaim_job(version.metadata.name, request)
-    check, again = follow(observed, VersionCheck(name, "", None), now=now)
+    check, again = follow(observed.jobs, observed.pods, VersionCheck(name, "", None), now=now)
     others = tuple(job.ref for job in map(parse_job, observed.jobs) if job.ref.name != name)
     if check.has_ended:
         return _ended(observed, check, now=now)

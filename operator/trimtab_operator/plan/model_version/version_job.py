@@ -81,7 +81,7 @@ def _job(
         "spec": {
             "backoffLimit": _RETRIES,
             "activeDeadlineSeconds": DEADLINE_SECONDS,
-            "podFailurePolicy": _failure_policy(),
+            "podFailurePolicy": failure_policy(),
             "template": {
                 "metadata": {
                     "labels": labels(version),
@@ -158,7 +158,7 @@ def labels(version: ModelVersion) -> dict[str, str]:
     }
 
 
-def _failure_policy() -> Manifest:
+def failure_policy() -> Manifest:
     """A lost place costs no try; what trying again cannot help ends the Job."""
     codes = sorted(code.value for code in USER_MUST_ACT)
     return {

@@ -6,6 +6,7 @@ from trimtab_operator.api.v1alpha1.analysis import Metric
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.expressions import problem_of
 from trimtab_operator.state import ObservedRollout, Problem
+from trimtab_trainer.contract.canary import METRICS_OF_TASK
 
 
 def conditions_can_be_read(observed: ObservedRollout) -> Problem | None:
@@ -15,6 +16,23 @@ def conditions_can_be_read(observed: ObservedRollout) -> Problem | None:
         return None
     message = f"{' '.join(found)} See docs/rollout.md for what a condition may have."
     return Problem(Reason.SPEC_INVALID, message)
+
+
+def jobs_can_measure(observed: ObservedRollout) -> Problem | None:
+    """A metric that the task does not have would be an error in the middle of a rollout."""
+    task = observed.wanted.spec.task if observed.wanted else None
+    known = METRICS_OF_TASK.get(task.kind, ()) if task else ()
+    for index, step in enumerate(observed.rollout.spec.strategy.canary.steps):
+        for metric in step.analysis.metrics if step.analysis else ():
+            asks = metric.provider.job
+            if asks is None or not known or asks.metric in known:
+                continue
+            message = (
+                f"spec.strategy.canary.steps[{index}].analysis: provider.job.metric of metric {metric.name} must be one of {', '.join(known)} for "
+                f"the task {task.kind if task else ''}; got {asks.metric}."
+            )
+            return Problem(Reason.SPEC_INVALID, message)
+    return None
 
 
 def _unreadable(observed: ObservedRollout) -> Iterator[str]:

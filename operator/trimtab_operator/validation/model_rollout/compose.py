@@ -11,6 +11,7 @@ Rule = Callable[[ObservedRollout], Problem | None]
 RULES: tuple[Rule, ...] = (
     serving.spec_is_available,
     analysis.conditions_can_be_read,
+    analysis.jobs_can_measure,
     version.version_exists,
     version.version_stays,
     version.version_is_imported,
