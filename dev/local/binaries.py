@@ -71,6 +71,17 @@ def tools() -> Path:
     return folder
 
 
+def kstatus() -> Path:
+    """The program that computes what GitOps tools make of an object, by their own library."""
+    module = REPOSITORY / "dev" / "kstatus"
+    folder = _folder("kstatus", module)
+    if not (folder / "kstatus").exists():
+        with step("Compiling kstatus", "20-60 s the first time"):
+            build = f'go build -ldflags "{_SMALL}" -o "$OUT/" .'
+            _compile(folder, ["sh", "-c", build], cwd=module, log="compile-kstatus")
+    return folder / "kstatus"
+
+
 def object_store() -> Path:
     """The folder with the S3 server."""
     folder = _folder("versitygw", _VERSITYGW)

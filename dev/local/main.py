@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 
+import binaries
 import checks
 import environment
 import image_import
@@ -90,7 +91,13 @@ def _build_locally() -> None:
     images.TRAINER.ensure()
 
 
+def kstatus() -> None:
+    """Print the path of the kstatus program, compiled where it is not there yet."""
+    print(binaries.kstatus())
+
+
 COMMANDS = {
+    "kstatus": kstatus,
     "up": up,
     "down": down,
     "env": env,

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.builders import checkpoint, make_job, make_report, success
+from tests.support.kstatus import kstatus
 from tests.support.world import World
 
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.api.v1alpha1.fine_tune_job import JobState
+from trimtab_operator.names import API_VERSION
 
 CONDITIONS = [
     "Accepted", "QuotaReserved", "DataReady", "Running", "CheckpointAvailable", "Evaluated", "Suspended", "Complete", "Failed",
@@ -97,18 +99,6 @@ CASES = [
 ]
 
 
-def kstatus(world: World) -> str:
-    """sigs.k8s.io/cli-utils/pkg/kstatus for kinds that it does not know."""
-    status = world.status
-    if status.observed_generation != world.job.metadata.generation:
-        return "InProgress"
-    if status.is_true("Reconciling"):
-        return "InProgress"
-    if status.is_true("Stalled"):
-        return "Failed"
-    return "Current" if status.is_true("Ready") else "InProgress"
-
-
 @pytest.mark.parametrize(("make", "state", "reason", "truths", "computed"), CASES)
 def test_state(make: Callable[[], World], state: JobState, reason: Reason, truths: str, computed: str) -> None:
     world = make()
@@ -116,7 +106,8 @@ def test_state(make: Callable[[], World], state: JobState, reason: Reason, truth
     assert status.state == state
     assert " ".join(status.condition(kind).status for kind in ("Running", "Ready", "Reconciling", "Stalled")) == truths
     assert status.condition("Ready").reason == reason
-    assert kstatus(world) == computed
+    body = world.job.to_json() | {"apiVersion": API_VERSION, "kind": "FineTuneJob", "status": world.wire}
+    assert kstatus(body) == computed
 
 
 @pytest.mark.parametrize("make", [case.values[0] for case in CASES])
