@@ -196,6 +196,17 @@ class ServerSetting:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedInference:
+    """The InferenceService of a rollout, read live in this pass."""
+
+    name: str
+    body: Manifest | None = None
+    """None: see the problem."""
+    problem: Problem | None = None
+    """Why it cannot be read, or must not be written."""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedRollout:
     """A ModelRollout, the versions of its model, and its server."""
 
@@ -223,6 +234,8 @@ class ObservedRollout:
     """batch/v1 Jobs controlled by this ModelRollout: those of its analyses."""
     job_pods: tuple[Manifest, ...] = ()
     """Pods controlled by those Jobs."""
+    inference: ObservedInference | None = None
+    """Only with `serving.kserve`."""
 
     @property
     def wanted(self) -> ModelVersion | None:
@@ -401,6 +414,8 @@ class Plan:
     """Created once; an existing object of the same owner counts as done, another owner's is a NameConflict."""
     apply: tuple[Manifest, ...] = ()
     """Server-side apply with our field manager."""
+    merge: tuple[Manifest, ...] = ()
+    """Fields of objects that belong to somebody else: server-side apply as our field manager, without an owner. Never made anew."""
     delete: tuple[ObjectRef, ...] = ()
     """Deleted with preconditions, after a live read."""
     finalizer: bool | None = None

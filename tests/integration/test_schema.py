@@ -171,6 +171,7 @@ ACCEPTED = [
         {"spec.serving": {"vllm": {"image": "vllm:1", "arguments": ["--max-model-len=8192", "--model-impl=auto"]}}},
         "vllm",
     ),
+    row("ModelRollout", "", {"spec.serving": {"kserve": {"inferenceService": "tone"}}}, "kserve"),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
     row("ModelRollout", "", steps({"setWeight": 0}, {"pause": {}}, {"pause": {"duration": "1h30m"}}), "steps"),
     row("ModelRollout", "", steps({"pause": {"duration": 30}}, {"analysis": {"metrics": [METRIC]}}), "analysis"),
@@ -247,7 +248,7 @@ REFUSED = [
     job("exactly one of ewc, startingPoint", {"spec.training.continual": {}}, "no springs"),
     job("mixFraction needs general", {"spec.data.mixFraction": 0.2}, "replay of nothing"),
     job("exactly one of balanced, byLabel", {"spec.training.classWeights": {}}, "no class weights"),
-    row("ModelRollout", "exactly one of builtin, vllm must be set", {"spec.serving": {}}, "no serving"),
+    row("ModelRollout", "exactly one of builtin, vllm, kserve must be set", {"spec.serving": {}}, "no serving"),
     row(
         "StorageProfile",
         "exactly one of secretName, webIdentity must be set",
@@ -323,7 +324,12 @@ REFUSED = [
         {"spec.serving": {"vllm": {"image": "vllm:1", "maxLoraRank": 7}}},
         "a LoRA rank that vLLM does not have",
     ),
-    row("ModelRollout", f"kserve {NOT_YET}", {"spec.serving": {"kserve": {}}}, "kserve"),
+    row(
+        "ModelRollout",
+        "spec.serving.kserve.inferenceService",
+        {"spec.serving": {"kserve": {}}},
+        "kserve without a name",
+    ),
     row("ModelVersion", "spec.signature", {"spec.signature": "abc"}, "signature"),
     row("TrainingProfile", "required needs publicKeys", {"spec.signing": {"required": True}}, "signatures by nobody"),
     row(

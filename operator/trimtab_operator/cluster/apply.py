@@ -37,6 +37,8 @@ class Applier:
         wrote = False
         for manifest in plan.apply:
             wrote |= await self._apply(_owned(manifest, owner), owner)
+        for manifest in plan.merge:
+            wrote |= await self._merge(manifest)
         for manifest in plan.create:
             wrote |= await self._create(_owned(manifest, owner), owner)
         for ref in plan.delete:
@@ -138,6 +140,20 @@ class Applier:
             metadata["namespace"],
             metadata["name"],
             owner.name,
+        )
+        return True
+
+    async def _merge(self, manifest: Manifest) -> bool:
+        """Our fields of somebody else's object. Its uid is in the manifest: server-side apply refuses to make what has gone meanwhile."""
+        metadata = manifest["metadata"]
+        live = await self._read(manifest)
+        if live is None:
+            raise ConflictError(f"{manifest['kind']} {metadata['name']} is gone")
+        if _contains(live, manifest):
+            return False
+        await self._client.apply(manifest)
+        _LOG.info(
+            "fields_applied kind=%s namespace=%s name=%s", manifest["kind"], metadata["namespace"], metadata["name"]
         )
         return True
 

@@ -61,6 +61,14 @@ class Client:
         """Read one object from the quorum."""
         return await self._call("GET", resource.path(namespace, name), ("GET", resource.plural))
 
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the cluster has this kind."""
+        try:
+            found = await self._call("GET", f"/apis/{resource.api_version}", ("DISCOVER", resource.plural))
+        except NotFoundError:
+            return False
+        return any(each["name"] == resource.plural for each in found.get("resources") or ())
+
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[Page]:
         """Read all objects, page by page. An expired continue token raises ConflictError: begin again."""
         query = {"limit": str(_PAGE)}

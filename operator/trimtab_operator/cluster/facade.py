@@ -7,6 +7,7 @@ from datetime import datetime
 from trimtab_operator.cluster.apply import Applier
 from trimtab_operator.cluster.client import Client
 from trimtab_operator.cluster.events import EventWriter
+from trimtab_operator.cluster.kserve import InferenceReader
 from trimtab_operator.cluster.measuring import Measuring
 from trimtab_operator.cluster.observe import Observer
 from trimtab_operator.cluster.rejections import Rejections
@@ -36,6 +37,7 @@ class Cluster:
         self.store = store
         self._client = client
         self.measure = Measuring(servers)
+        self.inference = InferenceReader(client)
         self._reports = reports
         self._servers = servers
         self._rejections = Rejections()
@@ -50,7 +52,7 @@ class Cluster:
         except RejectedError as error:
             write = RejectedWrite(reason=error.reason, message=str(error), kind=owner.kind, at=now)
             return Applied(rejected=self._rejections.note(owner, write))
-        if plan.create or plan.apply:
+        if plan.create or plan.apply or plan.merge:
             self._rejections.clear(owner.uid)
         if plan.configs:
             self._servers.tell(owner.uid, plan.configs, report_seconds=plan.report_seconds)

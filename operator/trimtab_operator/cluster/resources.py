@@ -55,6 +55,8 @@ WATCHED = (
 _WRITTEN = (
     Resource("v1", "ConfigMap", "configmaps"),
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    # Optional: asked for by name, never watched, so that a cluster without KServe needs nothing.
+    Resource("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices"),
     Resource("v1", "Event", "events"),
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
     Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews", namespaced=False),

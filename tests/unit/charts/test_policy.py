@@ -32,6 +32,13 @@ def allowed(values: str, resource: str) -> set[str]:
     return {verb for _, rule in rules if resource in rule.get("resources", ()) for verb in rule["verbs"]}
 
 
+@pytest.mark.parametrize(("enabled", "verbs"), [("false", []), ("true", ["get", "patch"])])
+def test_rights_at_inference_services_are_asked_for(enabled: str, verbs: list[str]) -> None:
+    roles = of_kind(render("", f"kserve.enabled={enabled}"), "ClusterRole", "Role")
+    rules = [rule for role in roles for rule in role["rules"] if "inferenceservices" in rule.get("resources", ())]
+    assert [verb for rule in rules for verb in rule["verbs"]] == verbs
+
+
 @pytest.mark.parametrize("values", RENDERED)
 def test_pods_are_restricted(values: str) -> None:
     for name, pod in pods_of(values):

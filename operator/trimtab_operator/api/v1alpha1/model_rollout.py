@@ -2,12 +2,12 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from trimtab_operator.api.common import ApiObject, Column, Resource, StatusModel, immutable
 from trimtab_operator.api.v1alpha1.analysis import MetricResult, Step
 from trimtab_operator.api.v1alpha1.training_profile import ResourceRequirements
-from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
+from trimtab_trainer.contract.base import UNION, Document, OneOf, rules
 
 
 class Servers(Document):
@@ -67,15 +67,38 @@ class VllmServing(Servers):
     """More arguments of `vllm serve`, for example --max-model-len=8192."""
 
 
+class KServeServing(Document):
+    """An InferenceService of yours, in the same namespace.
+
+    Trimtab writes `spec.predictor.model.storageUri`, in Knative mode `spec.predictor.canaryTrafficPercent`, and two annotations; the rest
+    stays yours: runtime, resources, service account.
+    """
+
+    inference_service: str = Field(max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    """Its name. Its model must not come from anywhere else: leave `storageUri` and `canaryTrafficPercent` out of your manifest."""
+
+
 class Serving(OneOf):
     """What serves the model. Exactly one member."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            UNION: True,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.kserve) == has(oldSelf.kserve)",
+                    "message": "serving cannot change to or from kserve: what served would be left behind. Make another ModelRollout",
+                }
+            ],
+        }
+    )
 
     builtin: BuiltinServing | None = None
     """Trimtab's own server."""
     vllm: VllmServing | None = None
     """vLLM, for adapters of a causal language model."""
-    kserve: Empty | None = unavailable()
-    """A KServe InferenceService."""
+    kserve: KServeServing | None = None
+    """An InferenceService of KServe, for whole models."""
 
     @property
     def servers(self) -> Servers | None:

@@ -11,7 +11,7 @@ from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.expressions import Phase
 from trimtab_operator.plan.model_rollout import analysis as analyses
 from trimtab_operator.plan.model_rollout import steps as described
-from trimtab_operator.plan.model_rollout.readiness import Readiness
+from trimtab_operator.plan.model_rollout.readiness import Reached
 from trimtab_operator.state import ObservedRollout, Problem, RolloutCourse
 
 _WAITS = {Phase.INCONCLUSIVE: Reason.ANALYSIS_INCONCLUSIVE, Phase.ERROR: Reason.ANALYSIS_ERROR}
@@ -37,7 +37,7 @@ class _Walk:
 
     observed: ObservedRollout
     steps: tuple[Step, ...]
-    readiness: Readiness
+    readiness: Reached
     now: datetime
     stored_weight: int
     """The share that the servers are told to give the canary; -1 before they have heard of it."""
@@ -48,7 +48,7 @@ class _Walk:
 
 
 def move(
-    observed: ObservedRollout, course: RolloutCourse, canary: CanaryStatus, readiness: Readiness, *, now: datetime
+    observed: ObservedRollout, course: RolloutCourse, canary: CanaryStatus, readiness: Reached, *, now: datetime
 ) -> Way:
     """From where the canary stands to where it has to wait."""
     rollout = observed.rollout

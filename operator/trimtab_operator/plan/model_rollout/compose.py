@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from trimtab_operator.plan.model_rollout import kserve
 from trimtab_operator.plan.model_rollout.analysis import due
 from trimtab_operator.plan.model_rollout.analysis_job import jobs, obsolete
 from trimtab_operator.plan.model_rollout.config_map import config_map
@@ -32,6 +33,8 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
     rollout = observed.rollout
     if rollout.metadata.deletion_timestamp is not None:
         return Plan()
+    if observed.inference is not None:
+        return kserve.make_plan(observed, problems, now=now)
     told = configs(observed, problems)
     readiness = read(observed, told, now=now)
     setting = servers_of(observed, problems)

@@ -17,7 +17,7 @@ from trimtab_operator.api.v1alpha1.model_rollout import (
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.plan.model_rollout import actions, steps
 from trimtab_operator.plan.model_rollout.canary import Way, move
-from trimtab_operator.plan.model_rollout.readiness import Readiness
+from trimtab_operator.plan.model_rollout.readiness import Reached
 from trimtab_operator.state import EventNote, ObservedRollout, Problem, RolloutCourse, fit_on_one_server
 
 
@@ -27,7 +27,7 @@ class Pass:
 
     observed: ObservedRollout
     problems: Sequence[Problem]
-    readiness: Readiness
+    readiness: Reached
     complete: bool
     """Every server is one of the planned Deployment."""
     now: datetime
@@ -130,7 +130,8 @@ def _with_canary(now: Pass, course: RolloutCourse) -> RolloutCourse:
     if canary.rollback is not None:
         return _rolled_back(now, course, canary, canary.rollback)
     stable, wanted = now.observed.stable, now.observed.wanted
-    if stable is not None and wanted is not None and not fit_on_one_server(stable, wanted):
+    on_servers = now.observed.rollout.spec.serving.servers is not None
+    if on_servers and stable is not None and wanted is not None and not fit_on_one_server(stable, wanted):
         return _replacing(now, course, canary)
     way = move(now.observed, course, canary, now.readiness, now=now.now)
     return _along(now, course, way)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1.reasons import Reason
@@ -13,6 +14,23 @@ from trimtab_trainer.contract.serving import config_digest
 
 FRESH = timedelta(seconds=30)
 """An older report says nothing any more: a server reports at least every ten seconds."""
+
+
+class Reached(Protocol):
+    """How far what serves has come, whatever it is."""
+
+    @property
+    def confirmed(self) -> bool:
+        """It follows the stored routing."""
+
+    def loaded(self, name: str) -> bool:
+        """Whether a version can answer."""
+
+    def refusal(self, name: str) -> Problem | None:
+        """Why a version cannot be loaded."""
+
+    def missing(self, name: str) -> Problem:
+        """What is waited for while it is not loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from trimtab_operator.api.v1alpha1.model_rollout import ModelRolloutStatus, VersionWeight
 from trimtab_operator.api.v1alpha1.reasons import Reason
+from trimtab_operator.inference import InferenceService
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import EventNote, ObservedRollout, Outcome, Plan, Problem, RolloutCourse
 from trimtab_operator.status.conditions import Fact, fact, merge
@@ -35,7 +36,7 @@ def compute_status(
         analysis=list(course.analysis),
         history=list(course.history),
         action=course.action,
-        url=url(observed) if observed.deployment is not None else "",
+        url=url(observed),
         conditions=merge(
             rollout.status.conditions,
             _facts(observed, problems, servers, situation),
@@ -70,7 +71,11 @@ def _weights(before: ModelRolloutStatus, course: RolloutCourse) -> list[VersionW
 
 
 def url(observed: ObservedRollout) -> str:
-    """Address of the Service inside the cluster."""
+    """Address of the Service inside the cluster, or of the InferenceService."""
+    if observed.inference is not None:
+        return InferenceService.parse(observed.inference.body).url if observed.inference.body else ""
+    if observed.deployment is None:
+        return ""
     metadata = observed.rollout.metadata
     return f"http://{metadata.name}.{metadata.namespace}.svc"
 
@@ -104,7 +109,10 @@ def _accepted(problems: Sequence[Problem]) -> Fact:
 def _available(observed: ObservedRollout, servers: parsed.Servers, situation: Situation) -> Fact:
     """Whether requests are answered, by whichever version."""
     if servers.available:
-        message = f"{servers.available} of {servers.replicas} servers answer at {url(observed)}."
+        who = f"{servers.available} of {servers.replicas} servers answer"
+        if observed.inference is not None:
+            who = f"InferenceService {observed.inference.name} answers"
+        message = f"{who} at {url(observed)}."
         return fact("Available", holds=True, reason=Reason.AVAILABLE, message=message)
     return fact("Available", holds=False, reason=situation.reason, message=situation.message)
 

@@ -1,12 +1,13 @@
 """The Deployment and its pods as typed values: parsed once, here, then trusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from trimtab_operator import names
+from trimtab_operator.inference import InferenceService
 from trimtab_operator.state import Manifest, ObservedRollout, Plan
 from trimtab_trainer.contract.messages import TerminationMessage
 
@@ -83,6 +84,8 @@ NONE = Servers(0, 0, is_current=False, is_complete=False, is_overdue=False, refu
 
 def observe(observed: ObservedRollout, plan: Plan) -> Servers:
     """Compare the Deployment with the plan. Without a plan (a problem) what is there counts as it is."""
+    if observed.inference is not None:
+        return _inference(observed, plan)
     found = observed.deployment
     if found is None:
         return NONE
@@ -107,6 +110,16 @@ def observe(observed: ObservedRollout, plan: Plan) -> Servers:
         pods=pods,
         current_pods=tuple(pod for pod in pods if pod.template == template),
     )
+
+
+def _inference(observed: ObservedRollout, plan: Plan) -> Servers:
+    """An InferenceService counts as one server, whose pods are KServe's business."""
+    body = observed.inference.body if observed.inference else None
+    if body is None:
+        return NONE
+    is_ready = InferenceService.parse(body).is_ready
+    confirmed = plan.rollout is not None and plan.rollout.confirmed
+    return replace(NONE, replicas=1, available=int(is_ready), is_current=True, is_complete=is_ready and confirmed)
 
 
 def _template(spec: Manifest) -> str:

@@ -10,7 +10,7 @@ from trimtab_operator.status.model_rollout.failures import Failure, find_failure
 from trimtab_operator.status.model_rollout.servers import Servers
 
 State = Literal["Pending", "Rejected", "Progressing", "Paused", "Stable", "RolledBack", "Degraded", "Unavailable"]
-_WAITS_FOR = frozenset({Reason.MODEL_VERSION_NOT_FOUND})
+_WAITS_FOR = frozenset({Reason.MODEL_VERSION_NOT_FOUND, Reason.INFERENCE_SERVICE_NOT_FOUND})
 """What appears by itself one day."""
 
 
@@ -89,6 +89,8 @@ def _progressing(observed: ObservedRollout, servers: Servers) -> Situation:
     ready = sum(pod.is_ready for pod in servers.current_pods)
     if stable == spec.version and servers.is_current and not servers.available:
         message = f"No server of version {stable} is ready at the moment ({ready} of {servers.replicas})."
+        if observed.inference is not None:
+            message = f"InferenceService {observed.inference.name} is not ready at the moment: its conditions say why."
         return Situation("Unavailable", Reason.NOT_AVAILABLE, message)
     if stable is None:
         doing = f"Starting version {spec.version}"
@@ -96,11 +98,19 @@ def _progressing(observed: ObservedRollout, servers: Servers) -> Situation:
         doing = f"Renewing the servers of version {stable}"
     else:
         doing = f"Moving from version {stable} to {spec.version}"
-    return Situation("Progressing", Reason.PROGRESSING, f"{doing}: {ready} of {_replicas(observed)} servers are ready.")
+    if observed.inference is not None:
+        message = f"{doing}: InferenceService {observed.inference.name} follows."
+    else:
+        message = f"{doing}: {ready} of {_replicas(observed)} servers are ready."
+    return Situation("Progressing", Reason.PROGRESSING, message)
 
 
 def _serves(observed: ObservedRollout, servers: Servers) -> str:
     spec = observed.rollout.spec
+    if observed.inference is not None:
+        return (
+            f"Version {spec.version} of {spec.model_name} serves: InferenceService {observed.inference.name} is ready."
+        )
     return f"Version {spec.version} of {spec.model_name} serves: {servers.available} of {servers.replicas} servers are ready."
 
 

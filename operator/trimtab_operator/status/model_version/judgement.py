@@ -68,7 +68,7 @@ def verified(spec: ModelVersionSpec, last: VersionVerification | None, check: Ve
         message = f"{last.message} Set the annotation {names.VERIFY_ANNOTATION} to another value to try again."
         return fact("Verified", holds=None, reason=_reason(last.reason), message=message)
     job = f"Job {check.job_name} reads every byte. " if check else ""
-    message = f"An imported version, not read back yet. {job}Servers verify before they load in any case."
+    message = f"An imported version, not read back yet. {job}Servers of Trimtab verify before they load in any case."
     return fact("Verified", holds=None, reason=Reason.VERIFYING if check else Reason.NOT_VERIFIED, message=message)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import ObservedRollout, Problem
-from trimtab_operator.validation.model_rollout import analysis, profiles, serving, version
+from trimtab_operator.validation.model_rollout import analysis, kserve, profiles, serving, version
 
 Rule = Callable[[ObservedRollout], Problem | None]
 
 RULES: tuple[Rule, ...] = (
-    serving.spec_is_available,
+    kserve.service_can_be_written,
     analysis.conditions_can_be_read,
     analysis.jobs_can_measure,
     version.version_exists,
@@ -20,6 +20,9 @@ RULES: tuple[Rule, ...] = (
     version.version_is_signed,
     serving.version_can_be_served,
     serving.versions_fit_together,
+    kserve.version_is_verified_beforehand,
+    kserve.steps_can_be_followed,
+    kserve.metrics_are_measured_elsewhere,
     profiles.profile_exists,
     profiles.storage_exists,
 )

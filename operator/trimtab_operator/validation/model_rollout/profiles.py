@@ -7,9 +7,9 @@ from trimtab_operator.state import ObservedRollout, Problem
 def profile_exists(observed: ObservedRollout) -> Problem | None:
     """The server runs on a profile: the rollout's, the one that trained the version, or the default."""
     version, serving = observed.wanted, observed.rollout.spec.serving
-    if version is None or observed.profile is not None:
+    if version is None or observed.profile is not None or serving.servers is None:
         return None
-    name = (serving.servers.profile if serving.servers else None) or version.spec.profile
+    name = serving.servers.profile or version.spec.profile
     said = f"TrainingProfile '{name}' does not exist" if name else "No TrainingProfile is named and none is the default"
     return Problem(
         Reason.PROFILE_NOT_FOUND,
@@ -20,7 +20,7 @@ def profile_exists(observed: ObservedRollout) -> Problem | None:
 def storage_exists(observed: ObservedRollout) -> Problem | None:
     """The bytes are where the version says."""
     version = observed.wanted
-    if version is None or observed.storage is not None:
+    if version is None or observed.storage is not None or observed.rollout.spec.serving.servers is None:
         return None
     return Problem(
         Reason.STORAGE_PROFILE_NOT_FOUND,

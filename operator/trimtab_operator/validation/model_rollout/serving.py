@@ -7,28 +7,20 @@ from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedRollout, Problem, fit_on_one_server
 from trimtab_trainer.contract.spec import ModelSource, Task
 
-SERVED_FORMATS = {"builtin": ("peftAdapter", "safetensors"), "vllm": ("peftAdapter",)}
+SERVED_FORMATS = {"builtin": ("peftAdapter", "safetensors"), "vllm": ("peftAdapter",), "kserve": ("safetensors",)}
 SERVED_TASKS = {"builtin": ("causalLanguageModeling", "sequenceClassification"), "vllm": ("causalLanguageModeling",)}
 _SERVERS = {"builtin": "built-in server", "vllm": "router before vLLM"}
 _VERSION_SCHEME = "modelversion://"
 
 
-def spec_is_available(observed: ObservedRollout) -> Problem | None:
-    """The CRD refuses what this release does not have; this is for a CRD that is newer than the operator."""
-    if observed.rollout.spec.serving.servers is not None:
-        return None
-    message = f"spec.serving.{observed.rollout.spec.serving.kind} is not available in this release; remove it."
-    return Problem(Reason.SPEC_INVALID, message)
-
-
 def version_can_be_served(observed: ObservedRollout) -> Problem | None:
     """Imports may say less, or something else, than a FineTuneJob does."""
     version, kind = observed.wanted, observed.rollout.spec.serving.kind
-    if version is None or version.artifact is None or kind not in SERVED_FORMATS:
+    if version is None or version.artifact is None:
         return None
-    lacks = _what_it_lacks(kind, version.published.format, version.spec.task) or _what_its_base_lacks(
-        version.spec.base_model
-    )
+    lacks = _what_it_lacks(kind, version.published.format, version.spec.task)
+    if not lacks and observed.rollout.spec.serving.servers is not None:
+        lacks = _what_its_base_lacks(version.spec.base_model)
     if not lacks:
         return None
     return Problem(
@@ -41,6 +33,8 @@ def version_can_be_served(observed: ObservedRollout) -> Problem | None:
 def versions_fit_together(observed: ObservedRollout) -> Problem | None:
     """Steps weigh adapters of one base model against each other on the same servers."""
     stable, wanted = observed.stable, observed.wanted
+    if observed.rollout.spec.serving.servers is None:
+        return None
     if stable is None or wanted is None or not observed.rollout.spec.strategy.canary.steps:
         return None
     if fit_on_one_server(stable, wanted):
@@ -54,9 +48,11 @@ def versions_fit_together(observed: ObservedRollout) -> Problem | None:
 
 
 def _what_it_lacks(serving: str, artifact_format: str, task: Task | None) -> str:
-    formats, tasks = SERVED_FORMATS[serving], SERVED_TASKS[serving]
+    formats, tasks = SERVED_FORMATS[serving], SERVED_TASKS.get(serving)
     if artifact_format not in formats:
         return f"spec.artifact.format must be {' or '.join(formats)}, not {artifact_format}"
+    if tasks is None:
+        return ""  # What its runtime can do, KServe says.
     if task is None:
         return "spec.task must say what its head predicts"
     if task.kind not in tasks:

@@ -1,9 +1,11 @@
 from typing import Any
 
 import pytest
+from tests.support.kserve import NAME, SERVING, inference_service, whole
 from tests.support.rollouts import SETTINGS, make_rollout, make_version, observed
 
-from trimtab_operator.state import ObservedRollout
+from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, Reason
+from trimtab_operator.state import ObservedInference, ObservedRollout, Problem
 from trimtab_operator.validation.model_rollout.compose import check
 
 
@@ -17,9 +19,29 @@ def condition(kind: str, status: str, message: str = "") -> dict[str, Any]:
     }
 
 
+UNKNOWN = [condition("Verified", "Unknown")]
 SLOW = {"name": "slow", "provider": {"server": {"metric": "latencySeconds"}}, "failureCondition": "result >"}
 VLLM = make_rollout({"spec.serving": {"vllm": {"image": "vllm:1"}}})
+READABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW | {"failureCondition": "result > 1"}]}}]}}
+HALF = {"canary": {"steps": [{"setWeight": 50}]}}
 UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
+
+
+def kserve_rollout(changes: dict[str, Any] | None = None, *, stable: int | None = None) -> ModelRollout:
+    return make_rollout({"spec.serving": SERVING} | (changes or {}), stable=stable)
+
+
+def on_kserve(*, body: dict[str, Any] | None = None, problem: Problem | None = None, **parts: Any) -> ObservedRollout:
+    found = body or inference_service()
+    found["metadata"]["uid"] = "isvc-1"
+    inference = ObservedInference(NAME, None if problem else found, problem)
+    return observed(**{"rollout": kserve_rollout(), "versions": (whole(1), whole(2)), "inference": inference} | parts)
+
+
+def unverified(number: int) -> ModelVersion:
+    version = whole(number)
+    status = version.status.model_copy(update={"conditions": make_version(conditions=UNKNOWN).status.conditions})
+    return version.model_copy(update={"status": status})
 
 
 @pytest.mark.parametrize(
@@ -98,6 +120,46 @@ UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
             id="vLLM with a classifier",
         ),
         pytest.param(observed(rollout=VLLM), [], "", id="vLLM"),
+        pytest.param(on_kserve(profile=None, storage=None), [], "", id="KServe needs no profiles of ours"),
+        pytest.param(
+            on_kserve(versions=(whole(1, **{"spec.artifact.format": "peftAdapter"}),)),
+            ["SpecInvalid"],
+            "cannot be served by serving.kserve: spec.artifact.format must be safetensors, not peftAdapter",
+            id="KServe with an adapter",
+        ),
+        pytest.param(
+            on_kserve(versions=(unverified(1),)),
+            ["NotVerified"],
+            "kubectl annotate mdv support-tone-v1 trimtab.dev/verify=1",
+            id="KServe checks no bytes",
+        ),
+        pytest.param(
+            on_kserve(
+                body=inference_service(mode="Standard"),
+                rollout=kserve_rollout({"spec.version": 2, "spec.strategy": HALF}, stable=1),
+            ),
+            ["NotCompatible"],
+            "is in the deployment mode Standard, which does not divide traffic",
+            id="KServe's Standard mode has no steps",
+        ),
+        pytest.param(
+            on_kserve(body=inference_service(mode="Standard"), rollout=kserve_rollout({"spec.version": 2}, stable=1)),
+            [],
+            "",
+            id="KServe's Standard mode without steps",
+        ),
+        pytest.param(
+            on_kserve(rollout=kserve_rollout({"spec.strategy": READABLE})),
+            ["SpecInvalid"],
+            "metric slow asks servers of Trimtab",
+            id="KServe is measured by Prometheus",
+        ),
+        pytest.param(
+            on_kserve(problem=Problem(Reason.KSERVE_NOT_INSTALLED, "Install KServe.", who="platform")),
+            ["KServeNotInstalled"],
+            "Install KServe.",
+            id="no KServe",
+        ),
         pytest.param(
             observed(rollout=VLLM, profile=None),
             ["ProfileNotFound"],
