@@ -93,6 +93,10 @@ bench-quality: setup ## Fine-tuned models side by side with Hugging Face's Train
 bench-features: setup ## An epoch of headOnly with features computed once, and without (3 min)
 	$(VENV)/python tests/benchmarks/feature_cache.py $(ARGS)
 
+.PHONY: bench-few-shot
+bench-few-shot: setup ## Eight examples a class: objective fewShot beside plain fine-tuning (15 min)
+	$(VENV)/python tests/benchmarks/few_shot.py $(ARGS)
+
 .PHONY: bench-server
 bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
 	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)

@@ -234,7 +234,7 @@ REFUSED = [
         "a prompt without a place for the label",
     ),
     job(
-        "exactly one of supervised, continuedPretraining, reward, dpo, orpo must be set",
+        "exactly one of supervised, continuedPretraining, reward, dpo, orpo, fewShot must be set",
         {"spec.objective": {}},
         "no objective",
     ),

@@ -50,6 +50,7 @@ from trimtab_trainer.slices import render_slices
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.attention import attention_implementation
+from trimtab_trainer.tasks.task import FitsHead
 from trimtab_trainer.training_run import TrainingRun
 
 EXPORT = "export"
@@ -105,6 +106,8 @@ def finish(
     """Put the best weights in place, measure them, publish them, and write the report."""
     loop = run.state.loop
     published_step = run.state.load_best()
+    if isinstance(prepared.task, FitsHead):
+        prepared.task.fit_head(prepared.model)
     check_finite(prepared, step=published_step)
     if loop.skipped_steps:
         attempt.warn(f"{loop.skipped_steps} of {loop.step} steps diverged and were left out.")

@@ -59,6 +59,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
+    texts = 3 if config.objective.few_shot is not None else 1  # each example with two partners
     per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
     reference = 2 * (
         config.objective.dpo is not None
@@ -68,7 +69,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
         trained_parameters=trained,
         weights=weights,
         training_state=4 * trained * (4 + 2 * average + anchor + fisher + reference) + buffers * checkpoint,
-        activations=bytes_per_value * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
+        activations=bytes_per_value * texts * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
     )
 
 

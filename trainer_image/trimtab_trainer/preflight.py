@@ -31,6 +31,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_gates(config)
     check_output(config)
     check_practices(config)
+    check_few_shot(config)
     check_weights(config)
     check_changes(config)
     parse_extra_arguments(training)
@@ -169,6 +170,21 @@ def check_practices(config: RunConfig) -> None:
                 f"`training.{field}` changes what the trunk computes while training, and `method.headOnly` takes its features "
                 "as they are. Choose another method, or leave it out."
             )
+
+
+def check_few_shot(config: RunConfig) -> None:
+    """Something below the head must move, and each text must have one class."""
+    if config.objective.few_shot is None:
+        return
+    if config.method.head_only is not None:
+        raise _invalid(
+            "`objective.fewShot` moves what the head reads, and `method.headOnly` moves the head alone. Choose another method, for example full."
+        )
+    task = config.task.sequence_classification
+    if task is not None and task.multi_label:
+        raise _invalid(
+            "`objective.fewShot` needs one class for each text; leave `task.sequenceClassification.multiLabel` out."
+        )
 
 
 def check_changes(config: RunConfig) -> None:

@@ -105,6 +105,11 @@ JOBS = [
     pytest.param({**PREFERENCES, "objective": {"dpo": {}}, "training": {"microBatchSize": 2}}, id="dpo, lora"),
     pytest.param({**PREFERENCES, "objective": {"dpo": {"lossType": "ipo"}}, "method": {"full": {}}}, id="ipo, full"),
     pytest.param({**PREFERENCES, "objective": {"orpo": {}}}, id="orpo"),
+    pytest.param(
+        {**LABELLED, "objective": {"fewShot": {}}, "method": {"full": {}}, "training": {"microBatchSize": 2}},
+        id="few-shot, full",
+    ),
+    pytest.param({**LABELLED, "objective": {"fewShot": {"head": "prototypes"}}}, id="few-shot, prototypes, lora"),
 ]
 
 

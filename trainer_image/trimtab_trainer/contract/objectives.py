@@ -12,6 +12,7 @@ TASKS_OF_OBJECTIVE: Mapping[str, tuple[str, ...]] = {
     "reward": ("sequenceClassification",),
     "dpo": ("causalLanguageModeling",),
     "orpo": ("causalLanguageModeling",),
+    "fewShot": ("sequenceClassification",),
 }
 """The tasks that each objective is for, by their names in the spec; `supervised` is for all of them."""
 
@@ -57,6 +58,20 @@ class Orpo(Document):
     """Weight of the odds ratio."""
 
 
+class FewShot(Document):
+    """A classifier from at most about 16 examples a class (SetFit; Tunstall et al., 2022, arXiv:2209.11055).
+
+    Training draws what the head reads of texts of one class together and of different classes apart, by cosine. Then the head is
+    fitted on the training examples and published as the model's ordinary classifier. `training.epochs` counts how often each
+    example meets a partner of its own class and one of another; SetFit's own default is 20.
+    """
+
+    head: Literal["logisticRegression", "prototypes"] = "logisticRegression"
+    """How the head is fitted: logistic regression, or the nearest mean of a class (Snell et al., 2017, arXiv:1703.05175)."""
+    regularization: float = Field(default=1.0, gt=0, le=10000)
+    """Strength of the L2 penalty of the logistic regression: scikit-learn's 1 / C, on features scaled to a mean length of 1."""
+
+
 class Objective(OneOf):
     """What the loss asks. Exactly one member."""
 
@@ -70,6 +85,8 @@ class Objective(OneOf):
     """Direct preference optimisation."""
     orpo: Orpo | None = None
     """Odds-ratio preference optimisation."""
+    few_shot: FewShot | None = None
+    """A classifier from a few examples a class."""
     grpo: Empty | None = unavailable()
     """Reinforcement learning from rewards with group-relative advantages."""
     tao: Empty | None = unavailable()

@@ -6,6 +6,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.objectives.continued_pretraining import ContinuedPretrainingOfLanguageModels
+from trimtab_trainer.objectives.few_shot import FewShotClassification
 from trimtab_trainer.objectives.preference import PreferencesOfLanguageModels
 from trimtab_trainer.objectives.reward import RewardModels
 from trimtab_trainer.tasks.definition import TaskDefinition
@@ -14,6 +15,7 @@ from trimtab_trainer.tasks.registry import task_of
 OBJECTIVES: Mapping[tuple[str, str], TaskDefinition] = {
     ("continuedPretraining", "causalLanguageModeling"): ContinuedPretrainingOfLanguageModels(),
     ("reward", "sequenceClassification"): RewardModels(),
+    ("fewShot", "sequenceClassification"): FewShotClassification(),
     ("dpo", "causalLanguageModeling"): PreferencesOfLanguageModels(),
     ("orpo", "causalLanguageModeling"): PreferencesOfLanguageModels(),
 }

@@ -45,6 +45,14 @@ class ComparesWithinSplit(Protocol):
 
 
 @runtime_checkable
+class FitsHead(Protocol):
+    """A task whose head is fitted, not stepped."""
+
+    def fit_head(self, model: TrainableModel) -> None:
+        """Put the head into the model that fits its other weights; before a model is measured or published for good."""
+
+
+@runtime_checkable
 class SkipsInputs(Protocol):
     """A task whose inputs are costly to make."""
 

@@ -26,6 +26,14 @@ METHOD_RULES: list[JsonValue] = [
         "output.quantization is for models that transformers loads by itself, which those of task.multiTask are not",
     ),
     _rule(
+        "!has(self.objective.fewShot) || !has(self.method.headOnly)",
+        "objective.fewShot moves what the head reads, and method.headOnly the head alone: choose another method",
+    ),
+    _rule(
+        "!has(self.objective.fewShot) || !has(self.task.sequenceClassification) || !self.task.sequenceClassification.multiLabel",
+        "objective.fewShot needs one class for each text: leave multiLabel out",
+    ),
+    _rule(
         "!has(self.method.prefixTuning) || !has(self.task.causalLanguageModeling) || !self.data.packing",
         "method.prefixTuning stands before each text by itself: set data.packing to false",
     ),

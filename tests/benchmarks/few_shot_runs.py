@@ -1,0 +1,67 @@
+"""Runs of `make bench-few-shot`. Usage: few_shot_runs MODEL DATA EPOCHS RATE SEED...      prints a line of JSON a run
+
+DATA has `train-SEED.jsonl` and `test.jsonl`. A step of few-shot learning reads three texts for each example, so plain fine-tuning
+gets three times the epochs: as many texts go through the model.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from tests.support.training import MemoryStorage, make_job, run_job
+
+from trimtab_trainer.contract.exit_codes import ExitCode
+
+OBJECTIVES = {"fewShot": 1, "supervised": 3}
+
+
+def main() -> None:
+    """Every objective with every seed."""
+    model, data, epochs, rate, *seeds = sys.argv[1:]
+    for seed in seeds:
+        for objective, times in OBJECTIVES.items():
+            metrics = run(
+                objective, Path(model), Path(data), seed=int(seed), epochs=times * float(epochs), rate=float(rate)
+            )
+            found = {"objective": objective, "seed": int(seed), **metrics}
+            print(json.dumps(found), flush=True)
+
+
+def run(objective: str, model: Path, data: Path, *, seed: int, epochs: float, rate: float) -> dict[str, float]:
+    """Test accuracy before and after."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        root = Path(folder)
+        (root / "data").symlink_to(data)
+        (root / "models").mkdir()
+        (root / "models" / "base").symlink_to(model)
+        storage = MemoryStorage(root)
+        storage.install(patch)
+        document = make_job(
+            model={"uri": "s3://models/base"},
+            task={"sequenceClassification": {}},
+            objective={objective: {}},
+            data={
+                "train": [{"uri": f"s3://data/train-{seed}.jsonl"}],
+                "validation": [],
+                "test": [{"uri": "s3://data/test.jsonl"}],
+                "maxSequenceLength": 64,
+            },
+            method={"full": {}},
+        ).to_json()
+        document["training"] = {"epochs": epochs, "globalBatchSize": 8, "learningRate": rate, "seed": seed}
+        document["checkpoints"] = {"everySteps": None}
+        end = run_job(type(make_job()).model_validate(document), root / "scratch")
+        if end.code != ExitCode.SUCCEEDED:
+            raise SystemExit(end.message.message)
+        metrics = storage.published["metrics"]
+        return {
+            "before": metrics["baseline_test_accuracy"],
+            "after": metrics["test_accuracy"],
+            "seconds": end.attempt.seconds["training"],
+        }
+
+
+if __name__ == "__main__":
+    main()

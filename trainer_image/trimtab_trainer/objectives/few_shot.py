@@ -1,0 +1,166 @@
+"""Objective fewShot: texts of one class are drawn together, then a head is fitted on them (SetFit; Tunstall et al., 2022, arXiv:2209.11055)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.objectives import FewShot
+from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.model import TrainableModel
+from trimtab_trainer.objectives.linear_head import features, last_layer, logistic_regression, prototypes
+from trimtab_trainer.reporting.error_analysis import Finding
+from trimtab_trainer.tasks.sequence_classification import LabelledBatch, SequenceClassification, TextClassification
+from trimtab_trainer.tasks.task import Sums, Task
+
+MANY = 16
+"""Examples of a class from which plain fine-tuning is usually as good."""
+ROWS_AT_ONCE = 16
+"""In a forward pass over the training examples."""
+
+
+@dataclass(frozen=True)
+class FewBatch:
+    """A micro batch: the task's own, and the examples that it is of."""
+
+    own: LabelledBatch
+    examples: Sequence[Encoded]
+
+
+@dataclass
+class FewShotLearning:
+    """Each example of a batch with one of its own class and one of another; measured with a head that is fitted on all of them."""
+
+    classification: SequenceClassification
+    settings: FewShot
+    train: Sequence[Encoded]
+    """All training examples, where partners come from and what the head is fitted on."""
+
+    @property
+    def layout(self) -> str:
+        """How examples lie in a batch, for the report."""
+        return f"{self.classification.layout}, each with a partner of its own and of another class"
+
+    def targets(self, example: Encoded) -> int:
+        """Every example weighs the same."""
+        return self.classification.targets(example)
+
+    def collate(self, examples: Sequence[Encoded]) -> FewBatch:
+        """Padded for measurements; partners come when a loss is asked for."""
+        return FewBatch(self.classification.collate(examples), examples)
+
+    def loss(self, model: TrainableModel, batch: FewBatch) -> Tensor:
+        """Sum over the examples of the squared errors of two cosines: 1 with its own class, 0 with another.
+
+        Partners follow from torch's seed, which the loop sets for each step: a resumed run draws the same ones.
+        """
+        own, other = self._partners(batch.examples)
+        inputs = self.classification.collate([*batch.examples, *own, *other]).inputs
+        anchors, alike, unlike = features(model, last_layer(model), inputs).split(len(batch.examples))
+        return pair_losses(anchors, alike, unlike).sum()
+
+    def _partners(self, examples: Sequence[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
+        generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
+
+        def one_of(choices: Sequence[Encoded]) -> Encoded:
+            return choices[int(torch.randint(len(choices), (), generator=generator))]
+
+        own, other = [], []
+        for example in examples:
+            same = [one for one in self.train if one.label == example.label and one is not example]
+            own.append(one_of(same or [example]))  # an only child under dropout is no copy of itself
+            other.append(one_of([one for one in self.train if one.label != example.label]))
+        return own, other
+
+    def begin_measuring(self, model: TrainableModel, examples: Sequence[Any]) -> None:
+        """The head is fitted anew to the weights as they are."""
+        del examples
+        self.fit_head(model)
+
+    @torch.no_grad()
+    def fit_head(self, model: TrainableModel) -> None:
+        """Fit the head on all training examples and put it into the model."""
+        layer, was_training = last_layer(model), model.module.training
+        model.module.eval()
+        order = sorted(self.train, key=lambda one: -one.length)
+        points = torch.cat(
+            [
+                features(model, layer, self.classification.collate(order[start : start + ROWS_AT_ONCE]).inputs)
+                for start in range(0, len(order), ROWS_AT_ONCE)
+            ]
+        )
+        labels = torch.tensor([one.label for one in order])
+        scale = float(points.norm(dim=-1).mean()) or 1.0  # so that the penalty means the same for every model
+        if self.settings.head == "prototypes":
+            weights, biases = prototypes(points / scale, labels, classes=len(model.labels))
+        else:
+            weights, biases = logistic_regression(
+                points / scale,
+                labels,
+                classes=len(model.labels),
+                regularization=self.settings.regularization,
+                has_bias=layer.bias is not None,
+            )
+        layer.weight.copy_(weights / scale)
+        if layer.bias is not None:
+            layer.bias.copy_(biases)
+        if was_training:
+            model.train()
+
+    def measure(self, model: TrainableModel, batch: FewBatch) -> Sums:
+        """As the classifier that it is."""
+        return self.classification.measure(model, batch.own)
+
+    def examine(self, model: TrainableModel, batch: FewBatch) -> list[Finding]:
+        """Loss and choice for each text."""
+        return self.classification.examine(model, batch.own)
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """A classifier's."""
+        return self.classification.metrics(sums)
+
+
+def pair_losses(anchors: Tensor, alike: Tensor, unlike: Tensor) -> Tensor:
+    """[rows]: squared errors of the cosines, as sentence-transformers' CosineSimilarityLoss has them; all arguments are [rows, width]."""
+    return (cosine_similarity(anchors, alike) - 1) ** 2 + cosine_similarity(anchors, unlike) ** 2
+
+
+class FewShotClassification(TextClassification):
+    """An ordinary classifier, learned from a handful of examples of each class."""
+
+    smooths_labels = False
+    weighs_classes = False
+    has_fixed_inputs = False
+
+    def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
+        """Its head is fitted to the base model at first.
+
+        Raises:
+            TrainerError: ConfigInvalid for a head that has no bias where one is needed; DatasetInvalid where only one class occurs.
+        """
+        settings = config.objective.few_shot or FewShot()
+        counts = Counter(example.label for example in train)
+        if len(counts) < 2:  # noqa: PLR2004 - nothing to tell apart
+            raise TrainerError(
+                TrainerReason.DATASET_INVALID, "`objective.fewShot` needs training examples of at least two classes."
+            )
+        if settings.head == "prototypes" and last_layer(model).bias is None:
+            raise TrainerError(
+                TrainerReason.CONFIG_INVALID,
+                "`objective.fewShot.head: prototypes` needs a head with a bias, which this model's has not. Use logisticRegression.",
+            )
+        learning = FewShotLearning(SequenceClassification(model.device, model.tokenizer.pad_token_id), settings, train)
+        learning.fit_head(model)
+        most = max(counts.values())
+        if most <= MANY:
+            return learning, ""
+        return learning, (
+            f"`objective.fewShot` is made for at most {MANY} examples of a class; one here has {most}. Compare with `objective.supervised`."
+        )
