@@ -28,10 +28,11 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.app import create_app
 from trimtab_trainer.server.engine import Engine
 from trimtab_trainer.server.front import Front
-from trimtab_trainer.server.loading import Loader, Target
+from trimtab_trainer.server.loading import Loader
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sources import BaseFiles
+from trimtab_trainer.server.target import Target
 from trimtab_trainer.server.versions import Versions
 
 SHAPE = {

@@ -55,7 +55,7 @@ def fetch_version(version: ResolvedModelVersion, *, store: ObjectStore, director
         version.artifact_uri, manifest_sha256=version.manifest_sha256, store=store, directory=directory / "version"
     ).path
     if version.format == "safetensors":
-        return PublishedFiles(artifact, None, _labels(artifact))
+        return PublishedFiles(artifact, None, published_labels(artifact))
     if version.format not in ADAPTER_FORMATS:
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"{version.name} is a {version.format}, which cannot be measured."
@@ -64,7 +64,7 @@ def fetch_version(version: ResolvedModelVersion, *, store: ObjectStore, director
         # peft would look for a pickle instead.
         raise TrainerError(TrainerReason.MODEL_INVALID, f"{version.name} has no {ADAPTER_WEIGHTS}.")
     base = fetch_model(version.base_model, store=store, directory=directory / "base")
-    return PublishedFiles(base.path, artifact, _labels(artifact))
+    return PublishedFiles(base.path, artifact, published_labels(artifact))
 
 
 def base_under(
@@ -135,7 +135,8 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _labels(directory: Path) -> tuple[str, ...]:
+def published_labels(directory: Path) -> tuple[str, ...]:
+    """What training wrote beside a model with labelled outputs; empty where there is nothing."""
     path = directory / "labels.json"
     if not path.exists():
         return ()

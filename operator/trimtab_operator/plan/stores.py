@@ -26,7 +26,7 @@ def store(name: str, spec: StorageProfileSpec, *, probe: bool = False) -> Store:
 
 def model_source(base: BaseModel) -> ModelSource:
     """A version's base model, pinned to the bytes that it was trained on."""
-    return ModelSource(uri=base.uri, revision=base.revision, digest=base.digest)
+    return ModelSource(uri=base.uri, revision=base.revision, digest=base.digest, secret_name=base.secret_name)
 
 
 def resolved_version(version: ModelVersion) -> ResolvedModelVersion:

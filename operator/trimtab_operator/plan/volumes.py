@@ -93,6 +93,11 @@ def hub_volume(secret_name: str) -> Volume:
     return Volume("hub", {"secret": secret}, (Mount(mounts.HUB_DIRECTORY),))
 
 
+def hub_volumes(secret_name: str) -> list[Volume]:
+    """The same; none where no Secret is named."""
+    return [hub_volume(secret_name)] if secret_name else []
+
+
 def signing_volume(secret_name: str) -> Volume:
     """The private key that signs the model: that one key of the Secret and no other."""
     key = mounts.SIGNING_KEY_FILE

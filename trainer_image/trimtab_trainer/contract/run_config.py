@@ -7,7 +7,7 @@ from pydantic import Field
 from trimtab_trainer.contract import spec
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.gates import Evaluation
-from trimtab_trainer.contract.methods import ArtifactFormat, Method
+from trimtab_trainer.contract.methods import ArtifactFormat, Method, PublishedFormat
 from trimtab_trainer.contract.objectives import Objective
 
 RUN_CONFIG_SCHEMA: Final = "trimtab.dev/run-config/v1"
@@ -181,7 +181,9 @@ class ServedVersion(Document):
     version: int
     artifact_uri: str
     manifest_sha256: str
-    format: Literal["peftAdapter", "safetensors"]
+    format: PublishedFormat
+    max_sequence_length: int | None = Field(default=None, ge=8)
+    """Tokens, patches or frames of one example, as it was trained; absent: the server's. Text generation takes the server's."""
     signed: bool = False
     """The ModelVersion has a signature: one that is gone from the store is missed."""
     weight: int = Field(default=100, ge=0, le=100)

@@ -245,6 +245,14 @@ class PairEncoder:
     text: TextEncoder
     """With `only_last_answer`."""
 
+    def encode_conversation(self, turns: Turns) -> Encoded:
+        """One conversation that ends with an answer, to be scored.
+
+        Raises:
+            TrainerError: DatasetInvalid where the chat template refuses it, ModelInvalid where there is none.
+        """
+        return self.text.encode([Example("request", Chat(turns))])[0]
+
     def encode(self, examples: Iterable[Example]) -> list[Encoded]:
         """All pairs in their order."""
         pairs = [(example, example.content) for example in examples if isinstance(example.content, Preference)]
@@ -287,15 +295,21 @@ class LabelEncoder:
         encoded: list[Encoded] = []
         for chunk in in_chunks(examples, EXAMPLES_PER_TOKENIZER_CALL):
             contents = [(example.place, example.content) for example in chunk if isinstance(example.content, Labelled)]
-            texts = [content.text for _, content in contents]
-            whole = self.tokenizer(texts).input_ids
-            cut = self.tokenizer(texts, truncation=True, max_length=self.max_length).input_ids
-            for (place, content), ids, kept in zip(contents, whole, cut, strict=True):
+            unlabelled = self.encode_texts([content.text for _, content in contents])
+            for (place, content), one in zip(contents, unlabelled, strict=True):
                 if content.label not in index:
                     raise unknown_label(place, content.label, self.labels)
-                nothing: NDArray[np.bool_] = np.zeros(len(kept), np.bool_)
-                encoded.append(Encoded(np.asarray(kept, np.int32), nothing, index[content.label], len(ids) > len(kept)))
+                encoded.append(replace(one, label=index[content.label]))
         return encoded
+
+    def encode_texts(self, texts: Sequence[str]) -> list[Encoded]:
+        """Texts whose label nobody knows yet."""
+        whole = self.tokenizer(list(texts)).input_ids
+        cut = self.tokenizer(list(texts), truncation=True, max_length=self.max_length).input_ids
+        return [
+            Encoded(np.asarray(kept, np.int32), np.zeros(len(kept), np.bool_), cut=len(ids) > len(kept))
+            for ids, kept in zip(whole, cut, strict=True)
+        ]
 
 
 def unknown_label(place: str, label: str, labels: Sequence[str]) -> TrainerError:

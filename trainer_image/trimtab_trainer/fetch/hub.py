@@ -144,7 +144,8 @@ def _asked(request: Callable[[], Any], wanted: Wanted, revision: str) -> Any:
 def _denied(wanted: Wanted, why: str) -> TrainerError:
     return TrainerError(
         TrainerReason.MODEL_ACCESS_DENIED,
-        f"`{wanted.field}` '{wanted.uri}': {why}. `model.secretName` must name a Secret whose key HF_TOKEN may read it.",
+        f"`{wanted.field}` '{wanted.uri}': {why}. `model.secretName` (of a ModelVersion, `baseModel.secretName`) must name a Secret "
+        "whose key HF_TOKEN may read it.",
     )
 
 

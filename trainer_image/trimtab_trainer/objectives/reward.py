@@ -77,6 +77,11 @@ class RewardModeling:
             "margin": float((found.chosen - found.rejected).sum()),
         }
 
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[Encoded]) -> list[list[float]]:
+        """The reward of each conversation, as a list of one."""
+        return self.classification.answer(model, examples)
+
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Means over the pairs."""
         return pair_metrics(sums)

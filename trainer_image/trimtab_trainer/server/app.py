@@ -3,10 +3,10 @@
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from trimtab_trainer.server.classify_endpoint import ClassifyEndpoint
 from trimtab_trainer.server.openai_api import ChatRequest, CompletionRequest
 from trimtab_trainer.server.probes import Probes, application
 from trimtab_trainer.server.rooms import Rooms
+from trimtab_trainer.server.task_endpoint import SHAPES, TaskEndpoint
 from trimtab_trainer.server.text_endpoints import TextEndpoint
 
 
@@ -17,6 +17,6 @@ def create_app(rooms: Rooms) -> Starlette:
         [
             Route("/v1/chat/completions", TextEndpoint(rooms, ChatRequest), methods=["POST"]),
             Route("/v1/completions", TextEndpoint(rooms, CompletionRequest), methods=["POST"]),
-            Route("/v1/classify", ClassifyEndpoint(rooms), methods=["POST"]),
+            *(Route(shape.url, TaskEndpoint(rooms, shape), methods=["POST"]) for shape in SHAPES),
         ],
     )

@@ -19,7 +19,7 @@ from trimtab_trainer.server.versions import NotReadyError, Target, UnknownModelE
 CLIENT_LEFT = 499
 """nginx's number for a client that did not wait for the answer."""
 _SERVER_FAULT = 500
-_MAX_BODY_BYTES = 8 << 20
+MAX_BODY_BYTES = 8 << 20
 _VERSION_HEADER = b"x-trimtab-version"
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -79,6 +79,12 @@ class Exchange:
         await self._begin(status, "application/json", {"content-length": str(len(body)), **(headers or {})})
         await self._send({"type": "http.response.body", "body": body})
 
+    async def send_text(self, text: str) -> None:
+        """The whole answer, as it is read."""
+        body = text.encode()
+        await self._begin(200, "text/plain; charset=utf-8", {"content-length": str(len(body))})
+        await self._send({"type": "http.response.body", "body": body})
+
     async def send_error(self, error: ApiError) -> None:
         """An error in place of the answer, or as the last event of one that has begun."""
         self._failed = error.status >= _SERVER_FAULT and error.code != "model_not_ready"
@@ -134,17 +140,27 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
-async def read_body(request: Request, model: type[Body]) -> Body:
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """The request's body as it came.
+
+    Raises:
+        ApiError: 413 for too large a body.
+    """
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise ApiError(413, f"The body must not be larger than {limit} bytes.")
+    return bytes(data)
+
+
+async def read_body(request: Request, model: type[Body], limit: int = MAX_BODY_BYTES) -> Body:
     """The request's body, checked.
 
     Raises:
         ApiError: 400 naming the field, 413 for too large a body.
     """
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MAX_BODY_BYTES:
-            raise ApiError(413, f"The body must not be larger than {_MAX_BODY_BYTES} bytes.")
+    data = await read_bytes(request, limit)
     try:
         body = json.loads(data)
     except ValueError as error:

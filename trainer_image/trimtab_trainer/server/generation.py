@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trimtab_trainer.server.models import GenerationModel
-from trimtab_trainer.server.rows import Rows
+from trimtab_trainer.server.rows import Prefix, Rows
 from trimtab_trainer.server.sampling import Sampler, Sampling, TextStream
 
 PROMPT_TOKENS_PER_STEP = 512
@@ -57,6 +57,7 @@ class Generation:
     tokenizer: Any
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
+    prefix: Prefix | None = None
     cancelled: bool = False
     """Set from any thread: nobody waits for the answer any more."""
 
@@ -162,6 +163,9 @@ class GenerationLane:
             return None
         rows = Rows(self.model.module, max_rows=len(chosen))
         rows.add(len(chosen))
+        for number, request in enumerate(chosen):
+            if request.prefix is not None:
+                rows.begin(number, request.prefix)
         return _Prompts(rows, [_Row(request) for request in chosen])
 
     def _settle(self, logits: Any) -> None:

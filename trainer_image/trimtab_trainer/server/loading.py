@@ -1,44 +1,42 @@
 """Brings models into the engine: downloads and big files in threads beside it, changes of a model between its steps."""
 
 import asyncio
-import hashlib
-import json
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
-from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.model import load_tokenizer
-from trimtab_trainer.server import models
-from trimtab_trainer.server.adapters import NO_ADAPTER
-from trimtab_trainer.server.classification import ClassificationLane
 from trimtab_trainer.server.engine import Engine
-from trimtab_trainer.server.generation import GenerationLane
-from trimtab_trainer.server.routing import BASE
+from trimtab_trainer.server.servable import ModelFiles
 from trimtab_trainer.server.sources import BaseFiles, Source
+from trimtab_trainer.server.target import Target, TextTarget
+from trimtab_trainer.server.task_models import TaskModels
+from trimtab_trainer.server.text_models import TextModels
 
 
-@dataclass(frozen=True)
-class Target:
-    """What answers a request: a model in memory, and the adapter on it."""
+class Models(Protocol):
+    """How the models of one kind come into memory."""
 
-    name: str
-    lane: GenerationLane | ClassificationLane
-    adapter: str
-    tokenizer: Any
-    labels: tuple[str, ...] = ()
+    async def base(self, config: ServerConfig, path: Path) -> Any:
+        """The base model as requests may name it; None where it cannot answer."""
+
+    async def whole(self, config: ServerConfig, served: ServedVersion, files: ModelFiles) -> Any:
+        """A model of its own."""
+
+    async def adapted(self, config: ServerConfig, served: ServedVersion, files: ModelFiles) -> Any:
+        """An adapter on the base model that others share."""
+
+    async def unload(self, target: Any) -> None:
+        """Give memory back."""
 
 
 class Loader:
     """Loads and unloads models. Its methods run on the event loop, one at a time."""
 
     def __init__(self, engine: Engine, source: Source) -> None:
-        self._engine, self._source = engine, source
+        self._source = source
+        self._texts, self._tasks = TextModels(engine), TaskModels(engine)
         self._files: BaseFiles | None = None
-        self._shared: Target | None = None
-        """The base model that adapters sit on."""
         self.base: Target | None = None
         """The base model as requests may name it; None where it has no head for the task."""
 
@@ -48,7 +46,7 @@ class Loader:
         Raises:
             TrainerError: the base model cannot be had or is refused.
         """
-        if config.offer_base_model or any(served.format == "peftAdapter" for served in config.versions):
+        if config.offer_base_model or any(served.format in ADAPTER_FORMATS for served in config.versions):
             await self._base_files(config)
 
     async def load_version(self, config: ServerConfig, served: ServedVersion) -> Target:
@@ -57,101 +55,38 @@ class Loader:
         Raises:
             TrainerError: it cannot be had or is refused; everything else is as before.
         """
-        if served.format == "safetensors":
+        models = self._models(config)
+        if served.format not in ADAPTER_FORMATS:
             path = await asyncio.to_thread(self._source.version, config, served, "")
-            return await self._whole_model(config, served.name, path)
-        files = await self._base_files(config)
-        path = await asyncio.to_thread(self._source.version, config, served, files.digest)
-        shared = await self._model_under(config, files, path)
-        key = _adapter_key(served)
-        await asyncio.wrap_future(self._engine.call(lambda: shared.lane.model.adapters.load(key, path)))
-        tokenizer = await asyncio.to_thread(load_tokenizer, path) if has_tokenizer(path) else shared.tokenizer
-        return replace(shared, name=served.name, adapter=key, tokenizer=tokenizer)
+            whole: Target = await models.whole(config, served, ModelFiles(path))
+            return whole
+        base = await self._base_files(config)
+        path = await asyncio.to_thread(self._source.version, config, served, base.digest)
+        files = ModelFiles(base.path, path)
+        load = models.adapted if _is_shared(config, served) else models.whole
+        target: Target = await load(config, served, files)
+        return target
 
     async def unload(self, served: ServedVersion, target: Target) -> None:
         """Give a version's memory and disk space back. Nothing may use it any more."""
-        if target.adapter == NO_ADAPTER:
-            self._engine.remove(target.lane)
-        else:
-            await asyncio.wrap_future(self._engine.call(lambda: target.lane.model.adapters.unload(target.adapter)))
+        models: Models = self._texts if isinstance(target, TextTarget) else self._tasks
+        await models.unload(target)
         await asyncio.to_thread(self._source.discard, served)
 
     async def _base_files(self, config: ServerConfig) -> BaseFiles:
         """The base model's files; the first time it is loaded too, unless it is a trunk that still lacks a head."""
         if self._files is None:
             files = await asyncio.to_thread(self._source.base, config)
-            is_classifier = config.task.sequence_classification is not None
-            if not is_classifier or await asyncio.to_thread(models.has_head, files.path):
-                self.base = await self._whole_model(config, BASE, files.path)
+            self.base = await self._models(config).base(config, files.path)
             self._files = files
         return self._files
 
-    async def _model_under(self, config: ServerConfig, files: BaseFiles, adapter: Path) -> Target:
-        """The model that an adapter goes on. A classifier takes its labels from the first one."""
-        labels = wanted_labels(config, adapter) if config.task.sequence_classification is not None else ()
-        if self._shared is None:
-            if self.base is not None and self.base.labels == labels:
-                self._shared = self.base
-            else:
-                self._shared = await self._whole_model(config, BASE, files.path, labels=labels)
-        if labels != self._shared.labels:
-            raise TrainerError(
-                TrainerReason.MODEL_INVALID,
-                f"Versions on one server must have the same labels: {', '.join(self._shared.labels)}; got {', '.join(labels)}.",
-            )
-        return self._shared
-
-    async def _whole_model(
-        self, config: ServerConfig, name: str, path: Path, *, labels: tuple[str, ...] = ()
-    ) -> Target:
-        length = config.max_sequence_length
-        if config.task.sequence_classification is None:
-            generator = await asyncio.to_thread(models.load_generation_model, path, max_length=length)
-            lane = GenerationLane(generator, max_rows=config.max_concurrent_requests)
-            self._engine.add(lane)
-            return Target(name, lane, NO_ADAPTER, generator.tokenizer)
-        classifier = await asyncio.to_thread(
-            models.load_classification_model,
-            path,
-            labels=labels,
-            max_length=length,
-            multi_label=config.task.sequence_classification.multi_label,
-        )
-        classes = ClassificationLane(classifier)
-        self._engine.add(classes)
-        return Target(name, classes, NO_ADAPTER, classifier.tokenizer, classifier.labels)
+    def _models(self, config: ServerConfig) -> Models:
+        return self._texts if config.task.causal_language_modeling is not None else self._tasks
 
 
-def wanted_labels(config: ServerConfig, artifact: Path) -> tuple[str, ...]:
-    """The labels of a classifier's adapter: the task's, else those that training wrote beside it.
-
-    Raises:
-        TrainerError: ModelInvalid where nobody names them.
-    """
-    task = config.task.sequence_classification
-    if task is not None and task.labels:
-        return tuple(task.labels)
-    try:
-        named = json.loads((artifact / "labels.json").read_bytes())
-    except FileNotFoundError:
-        named = models.labels_of(artifact)
-    except ValueError as error:
-        raise TrainerError(
-            TrainerReason.MODEL_INVALID, f"labels.json of the adapter cannot be read: {error}"
-        ) from error
-    if not named:
-        raise TrainerError(
-            TrainerReason.MODEL_INVALID,
-            "The adapter does not say its labels: set `task.sequenceClassification.labels`.",
-        )
-    return tuple(str(label) for label in named)
-
-
-def has_tokenizer(directory: Path) -> bool:
-    """Whether an artifact brings its own tokenizer, and so its own chat template."""
-    return (directory / "tokenizer.json").is_file() and (directory / "tokenizer_config.json").is_file()
-
-
-def _adapter_key(served: ServedVersion) -> str:
-    """Name inside peft: module names have no dots, and two versions may have the same bytes."""
-    return "v" + hashlib.sha256(f"{served.name}\0{served.manifest_sha256}".encode()).hexdigest()[:32]
+def _is_shared(config: ServerConfig, served: ServedVersion) -> bool:
+    """Whether the version is switched on and off on one base model; others change it or wrap it."""
+    if served.format == "peftPrompt":
+        return config.task.causal_language_modeling is not None
+    return served.format == "peftAdapter"

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.methods.own_adapters import load_adapter
 from trimtab_trainer.model import load_tokenizer, set_products
 from trimtab_trainer.server.adapters import Adapters
 from trimtab_trainer.server.rows import Rows, attention_kinds
 
-MULTI_LABEL = "multi_label_classification"
-"""The `problem_type` of transformers' configurations."""
 _SUPPORTED_ATTENTION = {"full_attention", "sliding_attention"}
 _TOLERANCE = 2e-3
 """Relative, of the logits in the trial at start: rounding stays far below it, a wrong mask or position far above."""
@@ -34,25 +33,21 @@ class GenerationModel:
     """Tokens of prompt and answer together."""
 
 
-@dataclass(frozen=True)
-class ClassificationModel:
-    """A sequence classifier; each adapter brings its own head."""
-
-    module: Any
-    tokenizer: Any
-    adapters: Adapters
-    labels: tuple[str, ...]
-    max_length: int
-
-
-def load_generation_model(directory: Path, *, max_length: int) -> GenerationModel:
+def load_generation_model(directory: Path, *, max_length: int, adapter: Path | None = None) -> GenerationModel:
     """Load a causal language model and try it.
+
+    Args:
+        directory: verified files.
+        max_length: tokens of prompt and answer together.
+        adapter: verified files of a bottleneck or LoReFT adapter that becomes a part of this model.
 
     Raises:
         TrainerError: ModelInvalid where the files are no such model, or one whose batches would not equal single requests.
     """
-    tokenizer = load_tokenizer(directory)
-    module = _load(AutoModelForCausalLM, directory, complete=True)
+    tokenizer = load_tokenizer(adapter if adapter and (adapter / "tokenizer_config.json").is_file() else directory)
+    module = _load(directory)
+    if adapter is not None:
+        module = load_adapter(module, adapter).to(module.device).requires_grad_(requires_grad=False).eval()
     kinds = attention_kinds(module.config.get_text_config(decoder=True))
     if not kinds <= _SUPPORTED_ATTENTION:
         unknown = ", ".join(sorted(kinds - _SUPPORTED_ATTENTION))
@@ -68,55 +63,6 @@ def load_generation_model(directory: Path, *, max_length: int) -> GenerationMode
         end_tokens(module, tokenizer),
         min(max_length, _positions(module)),
     )
-
-
-def load_classification_model(
-    directory: Path, *, labels: tuple[str, ...], max_length: int, multi_label: bool = False
-) -> ClassificationModel:
-    """Load a sequence classifier.
-
-    Args:
-        directory: verified files.
-        labels: of a head that is made anew, for adapters that bring theirs; empty where the files must have one.
-        max_length: tokens of a text.
-        multi_label: each label has a probability of its own.
-
-    Raises:
-        TrainerError: ModelInvalid where the files are no such model.
-    """
-    tokenizer = load_tokenizer(directory)
-    names = (
-        {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
-        if labels
-        else {}
-    )
-    module = _load(AutoModelForSequenceClassification, directory, complete=not labels, **names)
-    if multi_label:  # an adapter's base model does not know it
-        module.config.problem_type = MULTI_LABEL
-    text_config = module.config.get_text_config()
-    if text_config.pad_token_id is None:
-        text_config.pad_token_id = module.config.pad_token_id = tokenizer.pad_token_id
-    return ClassificationModel(
-        module,
-        tokenizer,
-        Adapters(module, mixes=False),
-        tuple(module.config.id2label[number] for number in range(module.config.num_labels)),
-        min(max_length, _positions(module)),
-    )
-
-
-def has_head(directory: Path) -> bool:
-    """Whether the files are a sequence classifier already."""
-    architectures = _read_config(directory).architectures or []
-    return any(name.endswith("ForSequenceClassification") for name in architectures)
-
-
-def labels_of(directory: Path) -> tuple[str, ...]:
-    """The labels that a classifier's config.json names, in the order of its outputs; empty where there is none."""
-    if not (directory / "config.json").is_file():
-        return ()
-    names = _read_config(directory).id2label or {}
-    return tuple(names[number] for number in sorted(names))
 
 
 def end_tokens(module: Any, tokenizer: Any) -> frozenset[int]:
@@ -160,10 +106,10 @@ def _positions(module: Any) -> int:
     return int(getattr(module.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
-def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
+def _load(directory: Path) -> Any:
     on_gpu = torch.cuda.is_available()
     try:
-        module, info = loader.from_pretrained(
+        module, info = AutoModelForCausalLM.from_pretrained(
             directory,
             # float32 on CPUs, where most have no faster type and batches equal single requests to the last token.
             dtype="auto" if on_gpu else torch.float32,
@@ -172,11 +118,10 @@ def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            **extra,
         )
     except _UNREADABLE as error:
         raise TrainerError(TrainerReason.MODEL_INVALID, f"The model cannot be loaded: {error}") from error
-    if complete and info["missing_keys"]:
+    if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise TrainerError(
             TrainerReason.MODEL_INVALID, f"The model's files lack {len(missing)} weights, among them {missing[0]}."
@@ -184,10 +129,3 @@ def _load(loader: Any, directory: Path, *, complete: bool, **extra: Any) -> Any:
     module.requires_grad_(requires_grad=False)
     set_products(module, module.dtype)
     return module.to("cuda" if on_gpu else "cpu").eval()
-
-
-def _read_config(directory: Path) -> Any:
-    try:
-        return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
-    except _UNREADABLE as error:
-        raise TrainerError(TrainerReason.MODEL_INVALID, f"The model's config.json cannot be read: {error}") from error

@@ -28,7 +28,7 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
-class _Request(BaseModel):
+class ServerRequest(BaseModel):
     """A request body. Unknown fields are refused, so that a typing error is not silently another request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +73,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = False
 
 
-class _TextRequest(_Request):
+class _TextRequest(ServerRequest):
     """What both ways to ask for text share."""
 
     model: str = Field(min_length=1, max_length=512)
@@ -206,19 +206,6 @@ class CompletionRequest(_TextRequest):
         return texts[0]
 
 
-class ClassifyRequest(_Request):
-    """POST /v1/classify."""
-
-    model: str = Field(min_length=1, max_length=512)
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
-    user: str | None = Field(default=None, max_length=512)
-
-    @property
-    def texts(self) -> list[str]:
-        """Always a list."""
-        return [self.input] if isinstance(self.input, str) else self.input
-
-
 def explain(error: ValidationError) -> ApiError:
     """The first problem of a body, naming its field."""
     problems = error.errors(include_url=False, include_input=False)
@@ -238,7 +225,8 @@ def _field(place: tuple[int | str, ...]) -> str:
 
 
 def _is_union_member(part: int | str) -> bool:
-    return isinstance(part, str) and (part in {"str", "int"} or "[" in part)
+    # Of the fields, none begins with a capital.
+    return isinstance(part, str) and (part in {"str", "int"} or "[" in part or part[:1].isupper())
 
 
 def _lower(text: str) -> str:

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from trimtab_trainer.server.engine import Engine
 from trimtab_trainer.server.exchange import leased
 from trimtab_trainer.server.front import Front
-from trimtab_trainer.server.loading import Target
 from trimtab_trainer.server.metrics import Metrics
 from trimtab_trainer.server.openai_api import ApiError
+from trimtab_trainer.server.target import Target
 from trimtab_trainer.server.versions import Versions
 
 

@@ -89,6 +89,15 @@ def _copied(source: Any, target: Any) -> Any:
     return target
 
 
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values that stand before a text without being tokens of it."""
+
+    layers: tuple[tuple[Any, Any], ...]
+    """Of each layer, shape [heads, length, head size]."""
+    length: int
+
+
 class Rows:
     """A causal language model's batch, as rows that grow by any number of tokens a step."""
 
@@ -111,6 +120,16 @@ class Rows:
     def add(self, count: int = 1) -> None:
         """Begin empty rows at the end."""
         self.lengths += [0] * count
+
+    def begin(self, row: int, prefix: Prefix) -> None:
+        """What an empty row begins with."""
+        for layer, (keys, values) in zip(self.layers, prefix.layers, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys[None], values[None])
+            layer.reserve(prefix.length)
+            layer.keys[row, :, : prefix.length] = keys
+            layer.values[row, :, : prefix.length] = values
+        self.lengths[row] = prefix.length
 
     def advance(self, tokens: list[list[int]]) -> Any:
         """Append tokens to every row (at least one each); the logits after each row's last one, shape [rows, vocabulary]."""

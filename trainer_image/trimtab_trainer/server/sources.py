@@ -7,6 +7,7 @@ from typing import Protocol
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.by_uri import fetch_artifact, fetch_model
@@ -70,7 +71,7 @@ class StoreSource:
                 f"{served.name} is {fetched.manifest.format}, not {served.format} as configured.",
             )
         trained_on = fetched.manifest.base_model.digest
-        if served.format == "peftAdapter" and trained_on and base_digest and trained_on != base_digest:
+        if served.format in ADAPTER_FORMATS and trained_on and base_digest and trained_on != base_digest:
             raise TrainerError(
                 TrainerReason.DIGEST_MISMATCH,
                 f"{served.name} was trained on a base model with digest {trained_on}; this server has {base_digest}.",

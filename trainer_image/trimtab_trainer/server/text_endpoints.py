@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from trimtab_trainer.server.exchange import Exchange, in_exchange, read_body
-from trimtab_trainer.server.generation import Delta, Event, Failed, Finished, Generation, GenerationLane
-from trimtab_trainer.server.loading import Target
+from trimtab_trainer.server.generation import Delta, Event, Failed, Finished, Generation
 from trimtab_trainer.server.openai_api import ApiError, ChatRequest, CompletionRequest
 from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sampling import Sampling
+from trimtab_trainer.server.target import TextTarget
+from trimtab_trainer.server.task_endpoint import no_text_model
 
 TextRequest = ChatRequest | CompletionRequest
 
@@ -70,22 +71,21 @@ class TextEndpoint:
         asked = await read_body(request, self._asked)
         with self._rooms.lease(asked.model, asked.user) as target:
             exchange.version = target.name
-            lane = target.lane
-            if not isinstance(lane, GenerationLane):
-                raise ApiError(400, f"'{asked.model}' is a classifier; use /v1/classify.", param="model")
+            if not isinstance(target, TextTarget):
+                raise no_text_model(asked.model, target)
             with self._rooms.place():
                 prompt = await asyncio.to_thread(prompt_tokens, asked, target.tokenizer)
                 exchange.prompt_tokens = len(prompt)
-                async with self._events(asked, target, lane, prompt, exchange) as events:
+                async with self._events(asked, target, prompt, exchange) as events:
                     await (self._stream(asked, exchange, events) if asked.stream else self._collect(exchange, events))
 
     @asynccontextmanager
     async def _events(
-        self, asked: TextRequest, target: Target, lane: GenerationLane, prompt: list[int], exchange: Exchange
+        self, asked: TextRequest, target: TextTarget, prompt: list[int], exchange: Exchange
     ) -> AsyncIterator["asyncio.Queue[Event | _Left]"]:
         """What the engine says about a request, and that the client left; at the end nobody works for it any more."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event | _Left]()
-        limit = answer_limit(asked, len(prompt), lane.model.max_length)
+        limit = answer_limit(asked, len(prompt), target.max_length)
 
         def deliver(event: Event) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, event)
@@ -98,10 +98,11 @@ class TextEndpoint:
             target.tokenizer,
             Sampling(asked.temperature, asked.top_p, asked.seed),
             asked.stop_sequences,
+            target.prefix,
         )
         watch = loop.create_task(exchange.wait_until_client_leaves())
         watch.add_done_callback(lambda _: queue.put_nowait(_Left()))
-        lane.submit(generation)
+        target.lane.submit(generation)
         self._rooms.engine.wake()
         try:
             yield queue

@@ -52,6 +52,10 @@ class ImageEncoder:
         index = {label: number for number, label in enumerate(self.labels)}
         return [self._encode(example.place, example.content, index) for example in examples]
 
+    def encode_image(self, image: Media) -> ImageInput:
+        """A picture whose label nobody knows yet; it was looked at before."""
+        return ImageInput(image, 0, self.tokens)
+
     def _encode(self, place: str, content: Any, index: dict[str, int]) -> ImageInput:
         check_image(content.image, place)
         if content.label not in index:

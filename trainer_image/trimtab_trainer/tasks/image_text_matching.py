@@ -51,6 +51,16 @@ class PairInput:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class ChoiceInput:
+    """An image, and texts of which one may belong to it."""
+
+    image: Media
+    texts: tuple[NDArray[np.int32], ...]
+    """Tokens of each."""
+    length: int
+
+
 @dataclass(frozen=True)
 class PairEncoder:
     """Texts to tokens."""
@@ -68,6 +78,11 @@ class PairEncoder:
             TrainerError: DatasetInvalid naming the first row whose image cannot be read.
         """
         return [self._encode(example.place, example.content) for example in examples]
+
+    def encode_choice(self, image: Media, texts: Sequence[str]) -> ChoiceInput:
+        """An image, looked at before, and what it may be."""
+        ids = tuple(self._ids(text) for text in texts)
+        return ChoiceInput(image, ids, self.tokens + sum(map(len, ids)))
 
     def _encode(self, place: str, content: Any) -> PairInput:
         check_image(content.image, place)
@@ -143,8 +158,7 @@ class Contrast:
         with model.autocast():
             output = model.module(**batch.inputs)
         states = nn.functional.normalize(output.image_embeds.float(), dim=-1)
-        scale = model.base.logit_scale.exp().float()
-        logits = scale * states @ self._text_states.T
+        logits = _logits(model, states, self._text_states)
         own = torch.tensor([self._texts[one.ids.tobytes()] for one in batch.examples], device=self.device)
         classes = torch.tensor([self._prompts[one.prompt.tobytes()] for one in batch.examples], device=self.device)
         # Those that are at least as near, its own text among them.
@@ -157,6 +171,20 @@ class Contrast:
             "among_five": float((rank <= 5).sum()),  # noqa: PLR2004 - recall at 5
             "zero_shot": float((guessed == classes).sum()),
         }
+
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[ChoiceInput]) -> list[list[float]]:
+        """The probability of each text, among those that its image may be."""
+        texts, text_states = self._embedded(model, [text for one in examples for text in one.texts])
+        values = pixels(self.processor.image_processor, [one.image for one in examples], self.device)
+        with model.autocast():
+            found = model.base.get_image_features(pixel_values=values)
+        states = nn.functional.normalize(getattr(found, "pooler_output", found).float(), dim=-1)
+        logits = _logits(model, states, text_states)
+        return [
+            row[[texts[text.tobytes()] for text in example.texts]].softmax(-1).tolist()
+            for example, row in zip(examples, logits, strict=True)
+        ]
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Means over the images of a split."""
@@ -179,6 +207,11 @@ class Contrast:
 
     def _padded(self, texts: Sequence[NDArray[np.int32]]) -> dict[str, Tensor]:
         return padded(texts, pad_id=self.pad_id, device=self.device)
+
+
+def _logits(model: TrainableModel, images: Tensor, texts: Tensor) -> Tensor:
+    """[images, texts] of states of length 1."""
+    return model.base.logit_scale.exp().float() * images @ texts.T
 
 
 class ImageTextContrast(TaskDefinition):

@@ -62,14 +62,21 @@ class MultiLabelEncoder:
         index = {label: number for number, label in enumerate(self.labels)}
         return [self._encode(example.place, example.content, index) for example in examples]
 
+    def encode_texts(self, texts: Sequence[str]) -> list[MultiLabelInput]:
+        """Texts of which nothing is known yet."""
+        return [self._encode_text(text, np.zeros(len(self.labels), np.float32)) for text in texts]
+
     def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> MultiLabelInput:
         truths: NDArray[np.float32] = np.zeros(len(index), np.float32)
         for label in content.labels:
             if label not in index:
                 raise unknown_label(place, label, self.labels)
             truths[index[label]] = 1
-        whole = len(self.tokenizer(content.text).input_ids)
-        kept = self.tokenizer(content.text, truncation=True, max_length=self.max_length).input_ids
+        return self._encode_text(content.text, truths)
+
+    def _encode_text(self, text: str, truths: NDArray[np.float32]) -> MultiLabelInput:
+        whole = len(self.tokenizer(text).input_ids)
+        kept = self.tokenizer(text, truncation=True, max_length=self.max_length).input_ids
         return MultiLabelInput(np.asarray(kept, np.int32), truths, cut=whole > len(kept))
 
 
@@ -104,6 +111,10 @@ class MultiLabel(SequenceClassification):
             "predicted": predicted.sum(0).double().cpu().numpy(),
             "true": true.sum(0).double().cpu().numpy(),
         }
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """[rows, labels]: the probability of each label by itself."""
+        return logits.sigmoid()
 
     @torch.no_grad()
     def examine(self, model: TrainableModel, batch: LabelledBatch) -> list[Finding]:

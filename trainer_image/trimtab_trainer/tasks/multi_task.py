@@ -206,7 +206,7 @@ class MultiTaskLearning(TaskDefinition):
         return EncoderOfTasks(
             {
                 one.name: self.heads[one.name].encoder(
-                    _config_of(config, one), directory, processor, _labels_of(one.name, labels)
+                    _config_of(config, one), directory, processor, labels_of_task(one.name, labels)
                 )
                 for one in self.settings.tasks
             }
@@ -218,7 +218,7 @@ class MultiTaskLearning(TaskDefinition):
         weights: dict[str, float] = {}
         for one in self.settings.tasks:
             own = [example.inner for example in train if example.task == one.name]
-            seen = replace(view(model, one.name), labels=_labels_of(one.name, model.labels))
+            seen = replace(view(model, one.name), labels=labels_of_task(one.name, model.labels))
             tasks[one.name], _ = self.heads[one.name].make(_config_of(config, one), seen, own)
             mean = sum(map(tasks[one.name].targets, own)) / max(len(own), 1)
             weights[one.name] = one.weight / max(mean, 1.0)
@@ -289,6 +289,7 @@ def _config_of(config: RunConfig, one: NamedTask) -> RunConfig:
     return config.model_copy(update={"task": task})
 
 
-def _labels_of(name: str, labels: Sequence[str]) -> tuple[str, ...]:
+def labels_of_task(name: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The outputs of one task's head, by its own names."""
     prefix = name + SEPARATOR
     return tuple(label.removeprefix(prefix) for label in labels if label.startswith(prefix))

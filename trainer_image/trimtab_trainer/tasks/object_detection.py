@@ -1,7 +1,7 @@
 """Task objectDetection: boxes and labels as a set (DETR, Carion et al., 2020, arXiv:2005.12872), by transformers' own loss."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,16 @@ class SceneInput:
     classes: NDArray[np.int64]
     """[boxes]"""
     length: int
+    size: tuple[int, int]
+    """Width and height of the picture in pixels."""
 
     is_learnable = True  # that nothing is there is worth learning, too
     cut = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pictures of one shape are not padded beside each other."""
+        return self.size
 
     @property
     def targets(self) -> int:
@@ -63,6 +70,10 @@ class SceneEncoder:
         index = {label: number for number, label in enumerate(self.labels)}
         return [self._encode(example.place, example.content, index) for example in examples]
 
+    def encode_image(self, image: Media, size: tuple[int, int]) -> SceneInput:
+        """A picture of which nobody knows what is in it; it was looked at before."""
+        return SceneInput(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), self.tokens, size)
+
     def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> SceneInput:
         width, height = check_image(content.image, place)
         unknown = [label for label in content.categories if label not in index]
@@ -74,7 +85,7 @@ class SceneEncoder:
         sizes = corners[:, 2:] - corners[:, :2]
         boxes = np.concatenate([corners[:, :2] + sizes / 2, sizes], axis=1)
         classes = np.asarray([index[label] for label in content.categories], np.int64)
-        return SceneInput(content.image, boxes.astype(np.float32), classes, self.tokens)
+        return SceneInput(content.image, boxes.astype(np.float32), classes, self.tokens, (width, height))
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,18 @@ class SceneBatch:
     """`pixel_values` [images, 3, height, width] and `pixel_mask` [images, height, width]."""
     truths: list[dict[str, Tensor]]
     """`class_labels` and `boxes` of each image; shares of the padded picture."""
+    shares: Tensor
+    """[images, 4]: what part of the padded width, height, width and height each picture takes."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What a model sees in one picture, likeliest first."""
+
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    """[detections, 4]: `(x0, y0, x1, y1)` as shares of the picture."""
 
 
 @dataclass
@@ -111,19 +134,21 @@ class Detection:
         height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
         values = torch.zeros(len(images), 3, height, width)
         mask = torch.zeros(len(images), height, width, dtype=torch.long)
-        truths = []
+        truths, parts = [], []
         for number, (image, example) in enumerate(zip(images, examples, strict=True)):
             own_height, own_width = image.shape[1:]
             values[number, :, :own_height, :own_width] = image
             mask[number, :own_height, :own_width] = 1
             shares = torch.tensor([own_width / width, own_height / height] * 2)
+            parts.append(shares)
             truths.append(
                 {
                     "class_labels": torch.from_numpy(example.classes).to(self.device),
                     "boxes": (torch.from_numpy(example.boxes) * shares).to(self.device),
                 }
             )
-        return SceneBatch({"pixel_values": values.to(self.device), "pixel_mask": mask.to(self.device)}, truths)
+        inputs = {"pixel_values": values.to(self.device), "pixel_mask": mask.to(self.device)}
+        return SceneBatch(inputs, truths, torch.stack(parts))
 
     def loss(self, model: TrainableModel, batch: SceneBatch) -> Tensor:
         """The images' count times the loss of the micro batch, which transformers' matcher makes a mean of."""
@@ -135,22 +160,25 @@ class Detection:
         output = self._output(model, batch)
         counts = np.zeros((self.classes, 2, len(THRESHOLDS), BINS))
         truths = np.zeros(self.classes)
-        probabilities = output.logits.float().softmax(-1)[..., :-1]
-        scores, labels = (found.cpu().numpy() for found in probabilities.max(-1))
-        boxes = output.pred_boxes.float().cpu().numpy().astype(np.float64)
-        for number, truth in enumerate(batch.truths):
-            likeliest = np.argsort(-scores[number], kind="stable")[:DETECTIONS]
+        for found, truth in zip(_detected(output), batch.truths, strict=True):
             expected, classes = truth["boxes"].cpu().numpy().astype(np.float64), truth["class_labels"].cpu().numpy()
             for label in range(self.classes):
-                chosen = likeliest[labels[number][likeliest] == label]
+                chosen = found.labels == label
                 truths[label] += (classes == label).sum()
                 counts[label] += count_detections(
-                    corners(boxes[number][chosen]),
-                    scores[number][chosen].astype(np.float64),
-                    corners(expected[classes == label]),
+                    found.boxes[chosen], found.scores[chosen], corners(expected[classes == label])
                 )
         images = float(len(batch.truths))
         return {"loss": float(output.loss) * images, "targets": images, "counts": counts, "truths": truths}
+
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[SceneInput]) -> list[Detected]:
+        """What is in each picture, boxes as shares of the picture itself."""
+        batch = self.collate(examples)
+        return [
+            replace(found, boxes=(found.boxes / shares).clip(0, 1))
+            for found, shares in zip(_detected(self._output(model, batch)), batch.shares.double().numpy(), strict=True)
+        ]
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """COCO's mean average precision over the classes that occur: over all overlaps, and from 50 and 75 % on."""
@@ -177,6 +205,18 @@ class Detection:
         """[3, height, width], without padding."""
         found = self.processor(images=open_image(image), return_tensors="pt", do_pad=False)["pixel_values"]
         return torch.as_tensor(found[0])
+
+
+def _detected(output: Any) -> list[Detected]:
+    probabilities = output.logits.float().softmax(-1)[..., :-1]  # the last output: nothing
+    scores, labels = (found.cpu().numpy() for found in probabilities.max(-1))
+    boxes = output.pred_boxes.float().cpu().numpy().astype(np.float64)
+    found = []
+    for number, score in enumerate(scores):
+        likeliest = np.argsort(-score, kind="stable")[:DETECTIONS]
+        box = corners(boxes[number][likeliest])
+        found.append(Detected(score[likeliest].astype(np.float64), labels[number][likeliest], box))
+    return found
 
 
 def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

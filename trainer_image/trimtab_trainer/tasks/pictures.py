@@ -16,6 +16,8 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.media import Media
 from trimtab_trainer.errors import TrainerError
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""What is read, by Pillow's names; of the others some run programs."""
 DEFAULT_PATCH = 32
 """Pixels along an edge that one position of a convolutional network's last map stands for."""
 
@@ -39,7 +41,7 @@ def load_image_processor(directory: Path) -> Any:
 
 def open_image(media: Media) -> Image.Image:
     """The picture in RGB."""
-    return Image.open(io.BytesIO(media.read())).convert("RGB")
+    return Image.open(io.BytesIO(media.read()), formats=FORMATS).convert("RGB")
 
 
 def check_image(media: Media, place: str) -> tuple[int, int]:
@@ -49,7 +51,7 @@ def check_image(media: Media, place: str) -> tuple[int, int]:
         TrainerError: DatasetInvalid naming the row.
     """
     try:
-        with Image.open(io.BytesIO(media.read())) as image:
+        with Image.open(io.BytesIO(media.read()), formats=FORMATS) as image:
             image.verify()
             return int(image.width), int(image.height)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

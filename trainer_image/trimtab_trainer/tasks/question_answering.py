@@ -71,6 +71,20 @@ class QuestionInput:
         return len(self.windows)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A span of a context."""
+
+    text: str
+    """"" where the model says that the context has no answer."""
+    start: int
+    """Its first character in the context."""
+    end: int
+    """The one after its last."""
+    score: float
+    """Probability of its first token times that of its last one, within their window."""
+
+
 @dataclass(frozen=True)
 class QuestionEncoder:
     """Questions and contexts to windows."""
@@ -91,6 +105,14 @@ class QuestionEncoder:
             tuple(text for text, _ in content.answers),
             is_learnable=self.settings.unanswerable or any(window.start != NO_ANSWER for window in windows),
         )
+
+    def encode_question(self, question: str, context: str) -> QuestionInput:
+        """A question whose answer nobody knows yet.
+
+        Raises:
+            TrainerError: DatasetInvalid where the question leaves no room for the context.
+        """
+        return QuestionInput(tuple(self.windows(question, context)), context, (), is_learnable=False)
 
     def windows(
         self, question: str, context: str, answer: Sequence[tuple[str, int]] = (), place: str = "request"
@@ -195,12 +217,22 @@ class SpanPrediction:
         at = 0
         for question in batch.questions:
             count = len(question.windows)
-            found = best_answer(question, starts[at : at + count], ends[at : at + count], self.settings)
+            found = best_answer(question, starts[at : at + count], ends[at : at + count], self.settings).text
             at += count
             answers = question.answers or ("",)
             sums["exact"] += max(float(normalised(found) == normalised(answer)) for answer in answers)
             sums["f1"] += max(word_f1(found, answer) for answer in answers)
         return {**sums, "questions": float(len(batch.questions))}
+
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[QuestionInput]) -> list[Answer]:
+        """The best answer to each question."""
+        starts, ends = self.logits(model, self.collate(examples))
+        counts = [len(example.windows) for example in examples]
+        return [
+            best_answer(example, start, end, self.settings)
+            for example, start, end in zip(examples, starts.split(counts), ends.split(counts), strict=True)
+        ]
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Means over windows and questions."""
@@ -226,12 +258,12 @@ def _loss(starts: Tensor, ends: Tensor, batch: QuestionBatch) -> Tensor:
     return (start_loss + nn.functional.cross_entropy(ends, batch.ends, reduction="sum")) / 2
 
 
-def best_answer(question: Any, starts: Tensor, ends: Tensor, settings: QuestionAnswering) -> str:
+def best_answer(question: QuestionInput, starts: Tensor, ends: Tensor, settings: QuestionAnswering) -> Answer:
     """The likeliest span of all windows of a question; "" where the model may say, and says, that there is none.
 
     `starts` and `ends` are [windows, tokens].
     """
-    best, answer, nothing = -math.inf, "", math.inf
+    best, answer, nothing, refusal = -math.inf, Answer("", 0, 0, 0.0), math.inf, 0.0
     for window, start, end in zip(question.windows, starts.cpu(), ends.cpu(), strict=True):
         length = len(window.ids)
         in_context = torch.from_numpy(window.offsets[:, 0] >= 0)
@@ -240,11 +272,16 @@ def best_answer(question: Any, starts: Tensor, ends: Tensor, settings: QuestionA
         scores = scores.masked_fill(~allowed, -math.inf)
         place = int(scores.argmax())
         score = float(scores.flatten()[place])
-        nothing = min(nothing, float(start[NO_ANSWER] + end[NO_ANSWER]))
+        # The softmax of both ends: what each logit is a share of.
+        whole = float(start[:length].logsumexp(0) + end[:length].logsumexp(0))
+        no_answer = float(start[NO_ANSWER] + end[NO_ANSWER])
+        if no_answer < nothing:
+            nothing, refusal = no_answer, math.exp(no_answer - whole)
         if score > best:
             first, last = divmod(place, length)
-            best, answer = score, question.context[window.offsets[first, 0] : window.offsets[last, 1]]
-    return "" if settings.unanswerable and nothing > best else answer
+            begin, stop = int(window.offsets[first, 0]), int(window.offsets[last, 1])
+            best, answer = score, Answer(question.context[begin:stop], begin, stop, math.exp(score - whole))
+    return Answer("", 0, 0, refusal) if settings.unanswerable and nothing > best else answer
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

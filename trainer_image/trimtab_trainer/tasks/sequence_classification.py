@@ -85,6 +85,16 @@ class SequenceClassification:
         return sums | score_counts(logits, batch.labels)
 
     @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[Any]) -> list[list[float]]:
+        """The score of each class."""
+        scores: list[list[float]] = self.scores(self.logits(model, self.collate(examples))).tolist()
+        return scores
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """[rows, classes]: probabilities; the output itself where there is only one, of a reward model."""
+        return logits if logits.shape[-1] == 1 else logits.softmax(-1)
+
+    @torch.no_grad()
     def examine(self, model: TrainableModel, batch: LabelledBatch) -> list[Finding]:
         """Loss and choice for each text."""
         logits = self.logits(model, batch)

@@ -1,6 +1,7 @@
 """Task speechRecognition: what is said in a recording, letter by letter, without alignment (CTC, Graves et al., 2006)."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class SpeechInput:
     cut = False
 
     @property
+    def shape(self) -> int:
+        """Recordings of one shape are not padded beside each other."""
+        return len(self.samples)
+
+    @property
     def targets(self) -> int:
         """Letters."""
         return len(self.ids)
@@ -66,6 +72,24 @@ class SpeechEncoder:
         """
         return [self._encode(example.place, example.content) for example in examples]
 
+    @property
+    def max_seconds(self) -> float:
+        """How long a recording may be."""
+        samples = self.max_frames * math.prod(stride for _, stride in self.strides)
+        return samples / int(self.processor.feature_extractor.sampling_rate)
+
+    @property
+    def min_samples(self) -> int:
+        """Of which the model makes one frame."""
+        samples = 1
+        for kernel, stride in reversed(self.strides):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def encode_recording(self, samples: NDArray[np.float32]) -> SpeechInput:
+        """A recording of which nobody knows what is said in it; at the model's own rate."""
+        return self._input(samples, np.zeros(0, np.int32), "")
+
     def _encode(self, place: str, content: Any) -> SpeechInput:
         rate = self.processor.feature_extractor.sampling_rate
         samples = read_recording(content.audio, rate=rate, place=place)
@@ -77,6 +101,9 @@ class SpeechEncoder:
                 f"{place}: no letter of {content.text[:40]!r} is in the model's alphabet: "
                 f"{' '.join(sorted(self.processor.tokenizer.get_vocab())[:40])}.",
             )
+        return self._input(samples, ids, text)
+
+    def _input(self, samples: NDArray[np.float32], ids: NDArray[np.int32], text: str) -> SpeechInput:
         frames = frame_count(len(samples), self.strides)
         return SpeechInput(samples, ids, text, max(frames, 1), is_too_long=frames > self.max_frames)
 
@@ -153,11 +180,7 @@ class Transcription:
     def measure(self, model: TrainableModel, batch: SpeechBatch) -> Sums:
         """Loss, letters; edits and words, edits and characters, of the likeliest letters."""
         logits = self.logits(model, batch)
-        found = [
-            self.processor.tokenizer.decode(row[:frames].argmax(-1).tolist())
-            for row, frames in zip(logits, batch.frames.tolist(), strict=True)
-        ]
-        pairs = list(zip(batch.texts, found, strict=True))
+        pairs = list(zip(batch.texts, self._transcripts(logits, batch), strict=True))
         return {
             "loss": float(self._loss(logits, batch)),
             "targets": float(batch.letter_counts.sum()),
@@ -166,6 +189,19 @@ class Transcription:
             "character_edits": float(sum(edit_distance(text, guess) for text, guess in pairs)),
             "characters": float(sum(map(len, batch.texts))),
         }
+
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[SpeechInput]) -> list[str]:
+        """What is said in each recording."""
+        batch = self.collate(examples)
+        return self._transcripts(self.logits(model, batch), batch)
+
+    def _transcripts(self, logits: Tensor, batch: SpeechBatch) -> list[str]:
+        """The likeliest letters of each frame, repeats and blanks taken out."""
+        return [
+            str(self.processor.tokenizer.decode(row[:frames].argmax(-1).tolist()))
+            for row, frames in zip(logits, batch.frames.tolist(), strict=True)
+        ]
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Loss a letter; word and character error rates: edits of a whole split by words and characters of it."""

@@ -37,6 +37,14 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class Answers(Protocol):
+    """A task whose models answer requests. Metrics count the same answers."""
+
+    def answer(self, model: TrainableModel, examples: Sequence[Any]) -> list[Any]:
+        """What the model says of each example; what examples say of the truth is not looked at."""
+
+
+@runtime_checkable
 class ComparesWithinSplit(Protocol):
     """A task whose metrics compare each example with all others of its split."""
 

@@ -1,5 +1,6 @@
 """Task tokenClassification: one tag a word, at the word's first token; entity-level F1 as seqeval computes it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -27,6 +28,8 @@ from trimtab_trainer.tasks.scores import precision_recall_f1
 from trimtab_trainer.tasks.sequence_classification import choose_labels
 from trimtab_trainer.tasks.task import Sums, Task
 
+Span = tuple[int, int]
+"""First character, and the one after the last."""
 IGNORED = -100
 """Of tokens that carry no tag: special ones, and all but the first of each word."""
 
@@ -39,6 +42,8 @@ class TaggedInput:
     tags: NDArray[np.int64]
     """[length]: index of the tag at the first token of each word, else IGNORED."""
     cut: bool
+    words: tuple[int, ...] = ()
+    """The words that are seen, in the order of their tokens."""
 
     @property
     def length(self) -> int:
@@ -73,27 +78,43 @@ class TagEncoder:
         index = {label: number for number, label in enumerate(self.labels)}
         return [self._encode(example.place, example.content, index) for example in examples]
 
+    def encode_words(self, text: str, spans: Sequence[Span]) -> TaggedInput:
+        """A text whose tags nobody knows yet."""
+        return self._encode_words(text, spans, [0] * len(spans))
+
     def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> TaggedInput:
         unknown = [tag for tag in content.tags if tag not in index]
         if unknown:
             raise unknown_label(place, unknown[0], self.labels)
-        encoding = self.tokenizer(
-            " ".join(content.tokens), truncation=True, max_length=self.max_length, return_offsets_mapping=True
-        )
-        words = first_tokens(content.tokens, encoding.offset_mapping)
+        return self._encode_words(*join_words(content.tokens), [index[tag] for tag in content.tags])
+
+    def _encode_words(self, text: str, spans: Sequence[Span], known: Sequence[int]) -> TaggedInput:
+        encoding = self.tokenizer(text, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
+        words = first_tokens(spans, encoding.offset_mapping)
         tags: NDArray[np.int64] = np.full(len(encoding.input_ids), IGNORED, np.int64)
         for word, token in words.items():
-            tags[token] = index[content.tags[word]]
-        seen = sum(bool(token.strip()) for token in content.tokens)
-        return TaggedInput(np.asarray(encoding.input_ids, np.int32), tags, cut=len(words) < seen)
+            tags[token] = known[word]
+        seen = sum(bool(text[start:end].strip()) for start, end in spans)
+        return TaggedInput(np.asarray(encoding.input_ids, np.int32), tags, cut=len(words) < seen, words=tuple(words))
 
 
-def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Where each word begins: `{word: token}`. `offsets` are the tokens' characters in the words joined by spaces."""
+def join_words(words: Sequence[str]) -> tuple[str, tuple[Span, ...]]:
+    """The words as one text, and where each of them stands."""
     starts = [0, *accumulate(len(word) + 1 for word in words)]
-    owner = {
-        character: word for word, start in enumerate(starts[:-1]) for character in range(start, starts[word + 1] - 1)
-    }
+    return " ".join(words), tuple((start, start + len(word)) for start, word in zip(starts, words, strict=False))
+
+
+def split_words(text: str) -> tuple[Span, ...]:
+    """Where the words of a running text stand: punctuation before and after a word is one by itself, as in annotated data."""
+    return tuple(found.span() for found in _WORDS.finditer(text))
+
+
+_WORDS = re.compile(r"\w(?:\S*\w)?|[^\w\s]")
+
+
+def first_tokens(words: Sequence[Span], offsets: Sequence[Span]) -> dict[int, int]:
+    """Where each word begins: `{word: token}`, in the order of the tokens. Both are given by their characters in the text."""
+    owner = {character: word for word, (start, end) in enumerate(words) for character in range(start, end)}
     found: dict[int, int] = {}
     for token, (start, end) in enumerate(offsets):
         # A token's last character tells its word: byte-level tokens begin with the space before the word.
@@ -144,23 +165,38 @@ class TokenClassification:
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: TaggedBatch) -> Sums:
         """Loss, words and right words; entities that are right, predicted and true."""
-        logits = self.logits(model, batch)
-        predicted, seen = logits.argmax(-1), batch.tags != IGNORED
+        logits, seen = self.logits(model, batch), batch.tags != IGNORED
         sums = {
             "loss": float(_loss(logits, batch.tags)),
             "targets": float(seen.sum()),
-            "correct": float((predicted[seen] == batch.tags[seen]).sum()),
+            "correct": 0.0,
             "right": 0.0,
             "predicted": 0.0,
             "true": 0.0,
         }
-        for row in range(len(predicted)):
-            found = entities([self.labels[tag] for tag in predicted[row][seen[row]].tolist()])
-            expected = entities([self.labels[tag] for tag in batch.tags[row][seen[row]].tolist()])
+        for row, predicted in enumerate(self._tags(logits, batch)):
+            guessed = [tag for tag, _ in predicted]
+            truths = [self.labels[tag] for tag in batch.tags[row][seen[row]].tolist()]
+            found, expected = entities(guessed), entities(truths)
+            sums["correct"] += sum(map(str.__eq__, guessed, truths))
             sums["right"] += len(found & expected)
             sums["predicted"] += len(found)
             sums["true"] += len(expected)
         return sums
+
+    @torch.no_grad()
+    def answer(self, model: TrainableModel, examples: Sequence[TaggedInput]) -> list[list[tuple[str, float]]]:
+        """The tag of each word that is seen, with its probability."""
+        batch = self.collate(examples)
+        return self._tags(self.logits(model, batch), batch)
+
+    def _tags(self, logits: Tensor, batch: TaggedBatch) -> list[list[tuple[str, float]]]:
+        probabilities, tags = logits.softmax(-1).max(-1)
+        rows = zip(tags, probabilities, batch.tags != IGNORED, strict=True)
+        return [
+            [(self.labels[tag], share) for tag, share in zip(tag[seen].tolist(), share[seen].tolist(), strict=True)]
+            for tag, share, seen in rows
+        ]
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Mean loss and accuracy of words; precision, recall and F1 of whole entities over all types together."""

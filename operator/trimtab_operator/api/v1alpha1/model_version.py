@@ -44,6 +44,8 @@ class BaseModel(Document):
     """Digest of its files."""
     revision: str = Field(default="", max_length=128)
     """Commit of an hf:// model."""
+    secret_name: str = Field(default="", max_length=253)
+    """Secret of this namespace whose key `HF_TOKEN` opens a gated hf:// model: the pods that serve or measure the version read it."""
 
 
 class Artifact(Document):
@@ -116,6 +118,9 @@ class ModelVersionSpec(Document):
     """A word for humans."""
     task: Task | None = None
     """What the head predicts."""
+    max_sequence_length: int | None = Field(default=None, ge=8, le=131072)
+    """Tokens, patches or frames to which training cut examples: servers read windows of the same length. Text generation is not
+    bound by it. Absent: the server's limit."""
     source: VersionSource | None = None
     """The run that made it; absent for imports."""
     base_model: BaseModel

@@ -34,6 +34,7 @@ def model_version(
         version_label=output.version_label,
         reclaim_policy=output.reclaim_policy,
         task=job.spec.task,
+        max_sequence_length=job.spec.data.max_sequence_length,
         source=VersionSource(name=job.metadata.name, uid=job.metadata.uid, attempt=attempt, step=published.step),
         base_model=_base_model(observed, published),
         artifact=Artifact(
@@ -82,10 +83,12 @@ def _base_model(observed: ObservedJob, published: PublishedModel) -> BaseModel:
     """What a server loads under the adapter: for a version of a version, what lies at the bottom."""
     parent, model = observed.base_version, observed.job.spec.model
     if parent is None:
-        return BaseModel(uri=model.uri, digest=published.base_model_digest, revision=model.revision)
+        return BaseModel(
+            uri=model.uri, digest=published.base_model_digest, revision=model.revision, secret_name=model.secret_name
+        )
     if parent.published.format in ADAPTER_FORMATS:
         base = parent.spec.base_model
-        return BaseModel(uri=base.uri, digest=published.base_model_digest or base.digest, revision=base.revision)
+        return base.model_copy(update={"digest": published.base_model_digest or base.digest})
     return BaseModel(uri=parent.published.uri, digest=published.base_model_digest)
 
 

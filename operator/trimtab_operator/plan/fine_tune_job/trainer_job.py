@@ -123,8 +123,8 @@ def _volumes(
         volumes.scratch_volume(profile.scratch_size),
         *volumes.claim_volumes(sources),
     ]
-    if config.model.secret_name:
-        chosen.append(volumes.hub_volume(config.model.secret_name))
+    under = config.model_version.base_model.secret_name if config.model_version else ""
+    chosen += volumes.hub_volumes(config.model.secret_name or under)
     if config.output.sign:
         chosen.append(volumes.signing_volume(config.output.signing_secret_name))
     if config.distribution.nodes > 1 or config.distribution.accelerators_per_node:

@@ -74,6 +74,7 @@ def _pod_spec(rollout: ModelRollout, setting: ServerSetting, config: ServerConfi
         volumes.scratch_volume(spec.scratch_size),
         *volumes.claim_volumes([config.base_model.uri]),
         *([volumes.models_volume(spec.scratch_size, read_only=False)] if vllm else []),
+        *volumes.hub_volumes(config.base_model.secret_name),
     ]
     pod = pods.pod_spec(spec, container, volumes=chosen) | {"topologySpreadConstraints": _spread(rollout)}
     pod["containers"][0]["env"] += _needs_secret(setting.storage)

@@ -50,7 +50,8 @@ def served_version(version: ModelVersion, *, weight: int) -> ServedVersion:
         artifact_uri=artifact.uri,
         manifest_sha256=artifact.manifest_sha256,
         # What else a ModelVersion may be, validation has refused.
-        format="safetensors" if artifact.format == "safetensors" else "peftAdapter",
+        format="safetensors" if artifact.format == "ensemble" else artifact.format,
+        max_sequence_length=version.spec.max_sequence_length,
         signed=version.spec.signature is not None,
         weight=weight,
     )

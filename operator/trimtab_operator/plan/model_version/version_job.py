@@ -194,6 +194,7 @@ def _pod_spec(
         volumes.annotation_volume(names.VERSION_JOB_ANNOTATION, file=mounts.VERSION_JOB_FILE),
         volumes.credentials_volume(storage.spec),
         volumes.scratch_volume(spec.scratch_size),
+        *volumes.hub_volumes(version.spec.base_model.secret_name),
     ]
     if measured is not None:
         data = measured.data

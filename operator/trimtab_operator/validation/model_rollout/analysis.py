@@ -8,6 +8,9 @@ from trimtab_operator.expressions import problem_of
 from trimtab_operator.state import ObservedRollout, Problem
 from trimtab_trainer.contract.canary import METRICS_OF_TASK
 
+TEXT_METRICS = ("firstTextSeconds", "answerTokens", "cutAnswerRate")
+"""What servers count of generated text only."""
+
 
 def conditions_can_be_read(observed: ObservedRollout) -> Problem | None:
     """A condition that nobody can read must not be found out in the middle of a rollout."""
@@ -25,13 +28,34 @@ def jobs_can_measure(observed: ObservedRollout) -> Problem | None:
     for index, step in enumerate(observed.rollout.spec.strategy.canary.steps):
         for metric in step.analysis.metrics if step.analysis else ():
             asks = metric.provider.job
-            if asks is None or not known or asks.metric in known:
+            if asks is None or task is None or asks.metric in known:
                 continue
+            place = f"spec.strategy.canary.steps[{index}].analysis: provider.job"
             message = (
-                f"spec.strategy.canary.steps[{index}].analysis: provider.job.metric of metric {metric.name} must be one of {', '.join(known)} for "
-                f"the task {task.kind if task else ''}; got {asks.metric}."
+                f"{place}.metric of metric {metric.name} must be one of {', '.join(known)} for the task {task.kind}; got {asks.metric}."
+                if known
+                else f"{place} of metric {metric.name} cannot ask models of the task {task.kind}, only of "
+                f"{', '.join(METRICS_OF_TASK)}; use provider.server."
             )
             return Problem(Reason.SPEC_INVALID, message)
+    return None
+
+
+def metrics_are_counted(observed: ObservedRollout) -> Problem | None:
+    """A metric that a task's servers never count would keep the rollout waiting for ever."""
+    version = observed.wanted
+    task = version.spec.task if version else None
+    if task is None or task.causal_language_modeling is not None:
+        return None
+    for index, step in enumerate(observed.rollout.spec.strategy.canary.steps):
+        for metric in step.analysis.metrics if step.analysis else ():
+            server = metric.provider.server
+            if server is not None and server.metric in TEXT_METRICS:
+                return Problem(
+                    Reason.SPEC_INVALID,
+                    f"spec.strategy.canary.steps[{index}].analysis: metric {metric.name} asks for {server.metric}, which is counted for "
+                    f"generated text; models of the task {task.kind} have errorRate, latencySeconds and requests.",
+                )
     return None
 
 

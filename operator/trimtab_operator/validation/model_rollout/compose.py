@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     version.version_is_promotable,
     version.version_is_signed,
     serving.version_can_be_served,
+    analysis.metrics_are_counted,
     serving.versions_fit_together,
     kserve.version_is_verified_beforehand,
     kserve.steps_can_be_followed,

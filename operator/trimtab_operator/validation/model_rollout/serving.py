@@ -5,10 +5,16 @@ from pydantic import ValidationError
 from trimtab_operator.api.v1alpha1.model_version import BaseModel
 from trimtab_operator.api.v1alpha1.reasons import Reason
 from trimtab_operator.state import ObservedRollout, Problem, fit_on_one_server
+from trimtab_trainer.contract.methods import ADAPTER_FORMATS
 from trimtab_trainer.contract.spec import ModelSource, Task
 
-SERVED_FORMATS = {"builtin": ("peftAdapter", "safetensors"), "vllm": ("peftAdapter",), "kserve": ("safetensors",)}
-SERVED_TASKS = {"builtin": ("causalLanguageModeling", "sequenceClassification"), "vllm": ("causalLanguageModeling",)}
+SERVED_FORMATS = {
+    "builtin": (*ADAPTER_FORMATS, "safetensors"),
+    "vllm": ("peftAdapter",),
+    "kserve": ("safetensors",),
+}
+_EVERY_TASK = tuple(field.alias or name for name, field in Task.model_fields.items())
+SERVED_TASKS = {"builtin": _EVERY_TASK, "vllm": ("causalLanguageModeling",)}
 _SERVERS = {"builtin": "built-in server", "vllm": "router before vLLM"}
 _VERSION_SCHEME = "modelversion://"
 

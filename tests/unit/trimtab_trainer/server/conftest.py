@@ -9,6 +9,7 @@ from trimtab_trainer.quota import limit_threads
 limit_threads()  # before torch is imported: spinning threads are slow beside other tests
 
 from tests.support import serving  # noqa: E402
+from tests.support.published_tasks import WRITERS  # noqa: E402
 from tests.support.serving import FolderSource  # noqa: E402
 
 
@@ -26,3 +27,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def source(folders: dict[str, Path]) -> FolderSource:
     return FolderSource(folders["base"], folders)
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Base models of tasks."""
+    root = tmp_path_factory.mktemp("bases")
+    return {name: write(root / name) for name, write in WRITERS.items()}

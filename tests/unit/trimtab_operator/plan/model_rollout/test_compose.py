@@ -99,6 +99,27 @@ def test_a_missing_secret_keeps_the_container_from_starting() -> None:
     ]
 
 
+def test_a_gated_base_model_is_opened_by_the_secret_that_the_version_names() -> None:
+    gated = make_version(1, {"spec.baseModel": {"uri": "hf://org/model", "secretName": "hub-token"}})
+    pod = pod_of(observed(versions=(gated,)))
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "hub")
+    assert volume["secret"]["secretName"] == "hub-token"
+    mount = next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "hub")
+    assert mount["mountPath"] == str(mounts.HUB_DIRECTORY)
+    assert "hub" not in [volume["name"] for volume in pod_of(observed())["volumes"]]
+
+
+def test_every_task_and_kind_of_adapter_is_served_by_the_length_it_was_trained_with() -> None:
+    changes = {
+        "spec.task": {"questionAnswering": {}},
+        "spec.artifact.format": "trimtabAdapter",
+        "spec.maxSequenceLength": 384,
+    }
+    config = config_of(observed(versions=(make_version(1, changes),)))
+    assert config.task.question_answering is not None
+    assert [(each.format, each.max_sequence_length) for each in config.versions] == [("trimtabAdapter", 384)]
+
+
 def test_old_servers_stay_until_new_ones_are_ready() -> None:
     spec = planned(observed(), "Deployment")["spec"]
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}

@@ -245,6 +245,13 @@ def test_the_pod_of_an_evaluation() -> None:
     assert json.dumps(job)
 
 
+def test_a_gated_base_model_is_opened_by_the_secret_that_the_version_names() -> None:
+    gated = {"uri": "hf://org/model", "secretName": "hub-token"}
+    (job,) = World(make_version(2, **TRAINED, baseModel=gated, evaluation=EVALUATION)).look().jobs.values()
+    secrets = [each["secret"]["secretName"] for each in job["spec"]["template"]["spec"]["volumes"] if "secret" in each]
+    assert "hub-token" in secrets
+
+
 def test_the_pod_that_only_verifies_is_small_and_runs_no_custom_image() -> None:
     profile = make_profile(image="custom:1", command=["train"])
     (job,) = World(make_version(), profile=profile).look().jobs.values()

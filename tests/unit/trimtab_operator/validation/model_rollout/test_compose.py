@@ -24,6 +24,11 @@ SLOW = {"name": "slow", "provider": {"server": {"metric": "latencySeconds"}}, "f
 VLLM = make_rollout({"spec.serving": {"vllm": {"image": "vllm:1"}}})
 READABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW | {"failureCondition": "result > 1"}]}}]}}
 HALF = {"canary": {"steps": [{"setWeight": 50}]}}
+QUESTIONS: dict[str, Any] = {"questionAnswering": {}}
+LENGTH = {"name": "length", "provider": {"server": {"metric": "answerTokens"}}, "failureCondition": "result > 9"}
+ASKS = {"job": {"metric": "f1", "data": {"uri": "s3://data/test.jsonl"}}}
+ASKED = {"canary": {"steps": [{"analysis": {"metrics": [{**LENGTH, "provider": ASKS}]}}]}}
+LENGTHS = {"canary": {"steps": [{"setWeight": 10}, {"analysis": {"metrics": [LENGTH]}}]}}
 UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
 
 
@@ -92,7 +97,7 @@ def unverified(number: int) -> ModelVersion:
         pytest.param(
             observed(versions=(make_version(1, {"spec.artifact.format": "ensemble"}),)),
             ["SpecInvalid"],
-            "spec.artifact.format must be peftAdapter or safetensors, not ensemble",
+            "spec.artifact.format must be peftAdapter or peftPrompt or trimtabAdapter or safetensors, not ensemble",
             id="format",
         ),
         pytest.param(
@@ -102,10 +107,26 @@ def unverified(number: int) -> ModelVersion:
             id="import without a task",
         ),
         pytest.param(
-            observed(versions=(make_version(1, {"spec.task": {"questionAnswering": {}}}),)),
+            observed(versions=(make_version(1, {"spec.task": QUESTIONS, "spec.artifact.format": "trimtabAdapter"}),)),
+            [],
+            "",
+            id="another task and another kind of adapter",
+        ),
+        pytest.param(
+            observed(
+                versions=(make_version(1, {"spec.task": QUESTIONS}),), rollout=make_rollout({"spec.strategy": LENGTHS})
+            ),
             ["SpecInvalid"],
-            "no endpoint for the task questionAnswering; it has them for causalLanguageModeling, sequenceClassification",
-            id="a task without an endpoint",
+            "metric length asks for answerTokens, which is counted for generated text; models of the task questionAnswering have",
+            id="a metric that nobody counts",
+        ),
+        pytest.param(
+            observed(
+                versions=(make_version(1, {"spec.task": QUESTIONS}),), rollout=make_rollout({"spec.strategy": ASKED})
+            ),
+            ["SpecInvalid"],
+            "cannot ask models of the task questionAnswering, only of causalLanguageModeling, sequenceClassification",
+            id="a Job for a task that it cannot ask",
         ),
         pytest.param(
             observed(rollout=VLLM, versions=(make_version(1, {"spec.artifact.format": "safetensors"}),)),
