@@ -105,6 +105,8 @@ class ObservedJob:
     """Versions of the model that this job makes; only where a gate names the champion."""
     rollouts: tuple[ModelRollout, ...] = ()
     """Likewise its rollouts."""
+    reward_version: ModelVersion | None = None
+    """The ModelVersion that judges answers, where the objective names one."""
 
     @property
     def profile_spec(self) -> TrainingProfileSpec | None:
@@ -133,6 +135,8 @@ class ObservedVersion:
     """The profile that trained it, or the default one: its Jobs run there."""
     siblings: tuple[ModelVersion, ...] = ()
     """All versions of the model; only where a gate names the champion."""
+    reward_version: ModelVersion | None = None
+    """The ModelVersion that judges answers, where the objective that it is measured by names one."""
     jobs: tuple[Manifest, ...] = ()
     """batch/v1 Jobs controlled by this ModelVersion."""
     pods: tuple[Manifest, ...] = ()

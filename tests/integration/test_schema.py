@@ -10,7 +10,7 @@ import yaml
 from tests.support.cluster import Api, RefusedError, kubeconfig
 from tests.support.manifests import ABSENT, DIGEST, changed, smallest
 
-from trimtab_trainer.contract.objectives import TASKS_OF_OBJECTIVE
+from trimtab_trainer.contract.objectives import NOT_WITH_SAMPLES, SAMPLING, TASKS_OF_OBJECTIVE
 
 pytestmark = pytest.mark.integration
 
@@ -22,8 +22,17 @@ SEVERAL = [
     {"name": "people", "head": {"tokenClassification": {}}},
 ]
 Changes = dict[str, Any]
-MINIMAL_OBJECTIVES: dict[str, Changes] = {}
+LENGTH: Changes = {"length": {"maximumTokens": 9}}
+MINIMAL_OBJECTIVES: dict[str, Changes] = {name: {"rewards": [LENGTH]} for name in SAMPLING}
 """Settings that an objective needs; {} for the others."""
+
+
+JUDGE: Changes = {"rewardModel": {"uri": "modelversion://judge-v1"}}
+
+
+def grpo(*rewards: Changes) -> Changes:
+    """An objective with these rewards."""
+    return {"spec.objective": {"grpo": {"rewards": list(rewards)}}}
 
 
 GATE: Changes = {"metric": "eval_loss", "successCondition": "result <= baseline * 1.05"}
@@ -128,6 +137,7 @@ ACCEPTED = [
     job("", {"spec.managedBy": "kueue.x-k8s.io/multikueue"}, "managed elsewhere"),
     job("", {"metadata.name": "a" * 52}, "a name of 52 characters"),
     job("", {"spec.objective": {"supervised": {"lossOnPrompt": True}}}, "an objective"),
+    job("", grpo(LENGTH, JUDGE, {"exactMatch": {"extract": "[0-9]+"}}, {"jsonDocument": {}}), "several rewards"),
     *(
         job("", {"spec.objective": {name: MINIMAL_OBJECTIVES.get(name, {})}, "spec.task": {tasks[0]: {}}}, name)
         for name, tasks in TASKS_OF_OBJECTIVE.items()
@@ -234,9 +244,27 @@ REFUSED = [
         "a prompt without a place for the label",
     ),
     job(
-        "exactly one of supervised, continuedPretraining, reward, dpo, orpo, fewShot must be set",
+        "exactly one of supervised, continuedPretraining, reward, dpo, orpo",
         {"spec.objective": {}},
         "no objective",
+    ),
+    *(
+        job(f"{field} does not go with", {**grpo(LENGTH), f"spec.{field}": value}, f"{name} with answers of the model")
+        for (name, (field, _)), value in zip(NOT_WITH_SAMPLES.items(), ({"fgm": {}}, 5, {}, 3.5), strict=True)
+    ),
+    job("spec.objective.grpo.rewards", grpo(), "no rewards"),
+    job("must have at most one rewardModel", grpo(JUDGE, JUDGE), "two reward models"),
+    job("exactly one of exactMatch, wordOverlap", grpo({**LENGTH, **JUDGE}), "two rewards in one"),
+    job("length needs minimumTokens or maximumTokens", grpo({"length": {}}), "a length without a bound"),
+    job(
+        "minimumTokens must not be above maximumTokens",
+        grpo({"length": {"minimumTokens": 9, "maximumTokens": 8}}),
+        "an empty range of lengths",
+    ),
+    job(
+        "a ModelVersion has its own",
+        grpo({"rewardModel": {**JUDGE["rewardModel"], "digest": f"sha256:{64 * '0'}"}}),
+        "a pin on a version",
     ),
     job(
         "exactly one of cosine, linear, constant",
@@ -262,7 +290,7 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    *(job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name) for name in ("grpo", "tao")),
+    *(job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name) for name in ("tao",)),
     *(
         job(
             f"objective.{name} needs the task {' or '.join(tasks)}",

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trimtab_trainer import __main__ as program
-from trimtab_trainer import finish, prepare, published_model, run, termination
+from trimtab_trainer import finish, prepare, run, termination
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
@@ -28,7 +28,7 @@ from trimtab_trainer.contract.messages import (
     VersionReply,
 )
 from trimtab_trainer.contract.run_config import RunConfig, Store
-from trimtab_trainer.fetch import base_model
+from trimtab_trainer.fetch import base_model, published
 from trimtab_trainer.interruption import StopSignal
 from trimtab_trainer.reporting.progress import Reporter
 from trimtab_trainer.world import World
@@ -184,6 +184,17 @@ def preferences(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def prompts(count: int) -> list[dict[str, Any]]:
+    """Questions with a reference; strings and messages in turn."""
+    return [
+        {
+            "prompt": asked if number % 2 else [{"role": "user", "content": asked}],
+            "reference": str(number % 10),
+        }
+        for number, asked in ((number, f"Say {'very ' * (number % 4)}{number}") for number in range(count))
+    ]
+
+
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -214,13 +225,14 @@ class MemoryStorage:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Take the places of the real functions."""
         patch.setattr(run, "ObjectStore", self)
+        patch.setattr(run, "thread_count", lambda: 1)  # tiny matrices: threads would wait for each other, not compute
         patch.setattr(run, "CheckpointWriter", lambda *_, **options: MemoryWriter(self, **options))
         patch.setattr(run, "load_latest", self.load_latest)
         patch.setattr(prepare, "fetch_dataset", self.fetch_dataset)
         patch.setattr(base_model, "fetch_model", self.fetch_model)
         patch.setattr(base_model, "fetch_artifact", self.fetch_artifact)
-        patch.setattr(published_model, "fetch_model", self.fetch_model)
-        patch.setattr(published_model, "fetch_artifact", self.fetch_artifact)
+        patch.setattr(published, "fetch_model", self.fetch_model)
+        patch.setattr(published, "fetch_artifact", self.fetch_artifact)
         patch.setattr(finish, "publish", self.publish)
         patch.setattr(prepare, "release_detector", lambda: None)  # loading it again takes a second
 
@@ -461,5 +473,6 @@ def write_job_files(root: Path) -> Path:
         ):
             write_jsonl(root / "data" / f"{split}-{name}.jsonl", rows(count))
         write_jsonl(root / "data" / f"{split}-preferences.jsonl", preferences(count))
+        write_jsonl(root / "data" / f"{split}-prompts.jsonl", prompts(count))
         write_jsonl(root / "data" / f"{split}-raw.jsonl", [{"text": f"{split} {'ab ' * n}"} for n in range(count)])
     return root

@@ -8,9 +8,10 @@ from trimtab_trainer.contract.gates import PREFIXES
 from trimtab_trainer.contract.run_config import ResolvedModelVersion
 from trimtab_trainer.distributed import sum_over_ranks
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.fetch.published import fetch_version
 from trimtab_trainer.measure import measure_splits
 from trimtab_trainer.prepare import Prepared
-from trimtab_trainer.published_model import Measurable, fetch_version, load_published, release
+from trimtab_trainer.published_model import Measurable, load_published, release
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -52,7 +53,12 @@ def _load(
     try:
         files = fetch_version(champion, store=store, directory=directory)
         measurable = load_published(
-            attempt.config, files, splits, device=prepared.model.device, precision=prepared.model.precision
+            attempt.config,
+            files,
+            splits,
+            device=prepared.model.device,
+            precision=prepared.model.precision,
+            scorer=prepared.scorer,
         )
     except TrainerError as error:
         attempt.warn(f"The champion {champion.name} could not be measured: {error}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trimtab_trainer.data.batches import Row, micro_batches, share_of_rank
+from trimtab_trainer.data.encoding import cost
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.interruption import Interruption
@@ -42,7 +43,7 @@ def evaluate(  # noqa: PLR0913 - one measurement, wholly described
         task.begin_measuring(model, split.encoded)
     sums: Sums = {}
     for batch in micro_batches(
-        mine, size=None, tokens=tokens_per_batch, length=lambda row: split.encoded[row[0]].length
+        mine, size=None, tokens=tokens_per_batch, length=lambda row: cost(split.encoded[row[0]])
     ):
         if stop():
             break

@@ -18,7 +18,6 @@ from torch import Tensor
 from trimtab_trainer.attempt import Attempt, peak_memory_bytes
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import RejectedCheckpoint, VersionReply
-from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.measure import gate_measurements, measure_exported, measure_held_out
@@ -46,6 +45,7 @@ from trimtab_trainer.reporting.error_analysis import (
 from trimtab_trainer.reporting.loss_curve import draw_loss_curve
 from trimtab_trainer.reporting.progress import reserve_version
 from trimtab_trainer.reporting.report import Report, SampleAnswer, improvement, render_markdown
+from trimtab_trainer.reporting.scored_answers import score_answers
 from trimtab_trainer.slices import render_slices
 from trimtab_trainer.state import LoopState
 from trimtab_trainer.store.object_store import ObjectStore
@@ -59,12 +59,11 @@ EXPORT = "export"
 
 def sample_answers(attempt: Attempt, prepared: Prepared) -> list[str]:
     """Greedy answers to the first held-out questions; empty for tasks without answers."""
-    if not isinstance(prepared.encoder, TextEncoder):
+    encoder = answers.asking(prepared.encoder)
+    if encoder is None:
         return []
-    asked = answers.questions(held_out(prepared), prepared.encoder)
-    return answers.answer(
-        prepared.model, asked, stop_ids=sorted(prepared.encoder.stop_ids), stop=lambda: attempt.stop.requested
-    )
+    asked = answers.questions(held_out(prepared), encoder)
+    return answers.answer(prepared.model, asked, stop_ids=sorted(encoder.stop_ids), stop=lambda: attempt.stop.requested)
 
 
 def look_before(attempt: Attempt, prepared: Prepared, loop: LoopState) -> None:
@@ -116,6 +115,13 @@ def finish(
         tuned = measure_held_out(attempt, prepared)
         given = sample_answers(attempt, prepared)
         errors = look_at_errors(attempt, prepared, loop)
+        scored = score_answers(
+            prepared.model,
+            prepared.task,
+            held_out(prepared),
+            tokens_per_batch=run.tokens_per_batch,
+            stop=lambda: attempt.stop.requested,
+        )
     base = {**loop.baseline, **_validation_metrics(loop, 0)}
     tuned = {**tuned, **_validation_metrics(loop, published_step)}
     with attempt.timed("exporting"):
@@ -136,7 +142,9 @@ def finish(
     with attempt.timed("reporting"):
         report = make_report(attempt, prepared, run, rejected, base=base, tuned=tuned, step=published_step)
         samples = _samples(prepared, loop.baseline_answers, given)
-        report = report.model_copy(update={"samples": samples, "errors": errors, "quantized": quantized})
+        report = report.model_copy(
+            update={"samples": samples, "errors": errors, "scored": scored, "quantized": quantized}
+        )
         upload_report(attempt, store, report, loop)
     attempt.enter("Finished", report_uri=attempt.report_uri, metrics=attempt.metric_values(64))
 
@@ -339,9 +347,10 @@ def _validation_metrics(loop: LoopState, step: int) -> dict[str, float]:
 
 
 def _samples(prepared: Prepared, base: Sequence[str], tuned: Sequence[str]) -> list[SampleAnswer]:
-    if not isinstance(prepared.encoder, TextEncoder):
+    encoder = answers.asking(prepared.encoder)
+    if encoder is None:
         return []
-    asked = answers.questions(held_out(prepared), prepared.encoder)
+    asked = answers.questions(held_out(prepared), encoder)
     return [
         SampleAnswer(prompt=question.prompt, reference=question.reference, base=before, tuned=after)
         for question, before, after in zip(asked, base, tuned, strict=False)

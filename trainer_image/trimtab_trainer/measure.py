@@ -9,10 +9,11 @@ from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.contract.gates import PREFIXES, Gate, GateMeasurement
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.evaluate import evaluate
+from trimtab_trainer.fetch.published import PublishedFiles
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.prepare import Prepared, make_attack
-from trimtab_trainer.published_model import PublishedFiles, load_published, release
+from trimtab_trainer.published_model import load_published, release
 from trimtab_trainer.slices import measure_slices
 from trimtab_trainer.tasks.task import Task
 from trimtab_trainer.world import World
@@ -81,7 +82,9 @@ def measure_exported(attempt: Attempt, prepared: Prepared, directory: Path) -> d
     model, config = prepared.model, attempt.config
     splits = {str(name): prepared.splits[name] for name in PREFIXES if prepared.splits[name].encoded}
     files = PublishedFiles(directory, None, model.labels)
-    loaded = load_published(config, files, splits, device=model.device, precision=model.precision)
+    loaded = load_published(
+        config, files, splits, device=model.device, precision=model.precision, scorer=prepared.scorer
+    )
     try:
         return measure_splits(
             attempt,

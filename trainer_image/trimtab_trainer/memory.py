@@ -61,9 +61,8 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
     texts = 3 if config.objective.few_shot is not None else 1  # each example with two partners
     per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
-    reference = 2 * (
-        config.objective.dpo is not None
-    )  # the weights as they were, and the current ones set aside meanwhile
+    # The weights as they were, and the current ones set aside meanwhile.
+    reference = 2 * (config.objective.dpo is not None or config.objective.from_rewards is not None)
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,
@@ -83,7 +82,7 @@ def choose_micro_batch_size(
     Raises:
         TrainerError: WillNotFit with the numbers and what to change.
     """
-    length = config.data.max_sequence_length
+    length = tokens_of_row(config)
     given = config.training.micro_batch_size or _by_accumulation(config, share)
     wanted = given or max(1, min(share, TOKENS_PER_MICRO_BATCH[device_type] // length))
     sizes = [wanted] if given else [size for size in range(wanted, 0, -1) if share % size == 0]
@@ -98,6 +97,12 @@ def choose_micro_batch_size(
     )
 
 
+def tokens_of_row(config: RunConfig) -> int:
+    """The most that go through the model for one row: of a prompt, all of its answers."""
+    rewarded = config.objective.from_rewards
+    return config.data.max_sequence_length * (rewarded.samples_per_prompt if rewarded is not None else 1)
+
+
 def _by_accumulation(config: RunConfig, share: int) -> int | None:
     steps = config.training.gradient_accumulation_steps
     return None if steps is None else max(1, share // steps)
@@ -107,9 +112,11 @@ def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: in
     changes = []
     if size > 1:
         changes.append(f"a smaller `training.microBatchSize` than {size}")
+    if config.objective.from_rewards is not None:
+        changes.append(f"fewer `objective.{config.objective.kind}.samplesPerPrompt`")
     if not method_of(config).is_adapter:
         changes.append(f"`method.lora` instead of `{config.method.kind}`")
-    smallest = estimate_memory(config, facts, tokens=config.data.max_sequence_length, bytes_per_value=bytes_per_value)
+    smallest = estimate_memory(config, facts, tokens=tokens_of_row(config), bytes_per_value=bytes_per_value)
     if smallest.total - smallest.activations <= USABLE * limit:
         changes.append(f"a smaller `data.maxSequenceLength` than {config.data.max_sequence_length}")
     changes.append(f"a profile with at least {smallest.total / USABLE / GIB:.1f} GiB of memory")

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
+from trimtab_trainer.contract.objectives import NOT_WITH_SAMPLES
 from trimtab_trainer.contract.quantization import QUANTIZATION_CHANGE
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.objectives.rewards.rules import rule_of
 from trimtab_trainer.optimizer import parse_extra_arguments
 from trimtab_trainer.practices.adversarial import PREFIX
 from trimtab_trainer.publishing.export import export_format
@@ -34,6 +36,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_few_shot(config)
     check_weights(config)
     check_changes(config)
+    check_sampling(config)
     parse_extra_arguments(training)
 
 
@@ -201,6 +204,30 @@ def check_changes(config: RunConfig) -> None:
         raise _invalid(
             f"`data.augmentation` changes words of labelled texts, which {what} has not: other words would need other answers. "
             "Leave it out."
+        )
+
+
+def check_sampling(config: RunConfig) -> None:
+    """What does not go with answers of the model itself, rewards that cannot be computed, and answers without room."""
+    settings, training = config.objective.from_rewards, config.training
+    if settings is None:
+        return
+    chosen = {
+        "adversarial": training.adversarial,
+        "embeddingNoiseAlpha": training.embedding_noise_alpha,
+        "ewc": training.continual.ewc if training.continual is not None else None,
+        "spikeFactor": training.divergence.spike_factor,
+    }
+    for name, (field, why) in NOT_WITH_SAMPLES.items():
+        if chosen[name] is not None:
+            raise _invalid(f"`{field}` does not go with `objective.{config.objective.kind}`: {why}. Leave it out.")
+    for term in settings.rewards:
+        rule_of(term)
+    room, limit = settings.sampling.max_new_tokens, config.data.max_sequence_length
+    if room >= limit:
+        raise _invalid(
+            f"`objective.{config.objective.kind}.sampling.maxNewTokens: {room}` must leave room for the prompt within "
+            f"`data.maxSequenceLength: {limit}`."
         )
 
 

@@ -26,7 +26,9 @@ from trimtab_trainer.memory import MemoryEstimate, choose_micro_batch_size
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
+from trimtab_trainer.objectives.policy import give_scorer, make_scorer
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.objectives.rewards.scorer import Scorer
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.practices.anchor import Anchor, make_anchor
 from trimtab_trainer.practices.classes import balanced_probabilities
@@ -63,6 +65,8 @@ class Prepared:
     quality: DataQuality | None = None
     loop_task: Task | None = None
     """What the loop learns, where that is not the task itself but the task over known features."""
+    scorer: Scorer | None = None
+    """What judges answers, where rewards do."""
 
     @property
     def earlier_examples(self) -> Sequence[ModelInput]:
@@ -124,6 +128,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         if method.stills_trunk:
             model.still_trunk()
         task, warning = definition.make(config, model, splits["train"].encoded)
+        scorer = _fetch_scorer(attempt, store, device)
+        give_scorer(task, scorer)
     if warning:
         attempt.warn(warning)
     attack = make_attack(config, model)
@@ -146,6 +152,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         size,
         memory,
         raw.quality,
+        scorer=scorer,
     )
 
 
@@ -263,6 +270,14 @@ def _fetch_model(attempt: Attempt, store: ObjectStore, device: torch.device) -> 
     )
     _same_everywhere(found.digest, attempt.config.model.uri, device)
     return found
+
+
+def _fetch_scorer(attempt: Attempt, store: ObjectStore, device: torch.device) -> Scorer | None:
+    directory = attempt.scratch / f"reward-model-{attempt.world.local_rank}"
+    scorer = make_scorer(attempt.config, store=store, directory=directory, device=device)
+    if scorer is not None and scorer.digest:
+        _same_everywhere(scorer.digest, "The reward model", device)
+    return scorer
 
 
 def _wait_for_turn(attempt: Attempt, device: torch.device) -> None:

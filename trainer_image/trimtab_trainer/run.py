@@ -119,7 +119,23 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     if resumption.document:
         tensors = _shared_tensors(resumption.loaded, prepared.model.device)
         state.restore(resumption.document, tensors)
+    check_judge(prepared, state.loop)
     return state
+
+
+def check_judge(prepared: Prepared, loop: LoopState) -> None:
+    """A resumed run is judged by the same reward model.
+
+    Raises:
+        TrainerError: DigestMismatch.
+    """
+    found = prepared.scorer.digest if prepared.scorer is not None else ""
+    if loop.step and loop.judge != found:
+        raise TrainerError(
+            TrainerReason.DIGEST_MISMATCH,
+            f"The reward model has {found or 'no digest'}, and this run began with {loop.judge or 'none'}. Restore it, or start a new job.",
+        )
+    loop.judge = found
 
 
 def _shared_tensors(loaded: LoadedCheckpoint | None, device: torch.device) -> Mapping[str, Tensor]:

@@ -38,6 +38,10 @@ class LoopState(BaseModel):
     window_loss: float = 0.0
     """Sum of losses since the last line of `metrics.jsonl`."""
     window_targets: int = 0
+    window_sums: dict[str, float] = Field(default_factory=dict)
+    """What the task counted since then, where it does."""
+    judge: str = ""
+    """Digest of the reward model; a resumed run must have the same."""
     skipped_steps: int = 0
     """Steps that the watch over divergence left out; they count as steps, but moved nothing."""
     skipped_in_a_row: int = 0

@@ -14,7 +14,7 @@ from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.batches import Row, share_of_rank
 from trimtab_trainer.data.splits import Split
-from trimtab_trainer.distributed import sum_gradients, sum_over_ranks
+from trimtab_trainer.distributed import sum_counts, sum_gradients, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.interruption import Interruption
@@ -25,7 +25,7 @@ from trimtab_trainer.practices.divergence import last_losses, note_step, skip_or
 from trimtab_trainer.practices.memory_backoff import noticing_shortage
 from trimtab_trainer.practices.schedule import learning_rate
 from trimtab_trainer.state import Best
-from trimtab_trainer.tasks.task import LOWER_IS_BETTER
+from trimtab_trainer.tasks.task import LOWER_IS_BETTER, Telling
 from trimtab_trainer.training_run import TrainingRun
 
 HISTORY_LINES = 2000
@@ -65,6 +65,7 @@ def train_one_step(run: TrainingRun) -> None:
             if run.stop():
                 break
             loss_sum += backward(run, rows, number=number, targets=targets)
+    told = run.task.take_sums() if isinstance(run.task, Telling) else {}
     total_loss, stops, shortages = sum_over_ranks(
         [float(loss_sum), float(run.stop()), float(shortage.happened)], device
     )
@@ -81,7 +82,10 @@ def train_one_step(run: TrainingRun) -> None:
         loop.window_loss += total_loss
         loop.window_targets += targets
     loop.targets += targets
-    count(run, batch, seconds=time.perf_counter() - started)
+    counts = sum_counts(told, device) if told else {}
+    loop.window_sums = {name: loop.window_sums.get(name, 0.0) + value for name, value in counts.items()}
+    tokens = counts.get("tokens", sum(example.length for example in examples_of(run.train, batch)))
+    count(run, batch, tokens=round(tokens), seconds=time.perf_counter() - started)
     if is_log_due(run):
         log_step(run, rate=rate, norm=norm)
 
@@ -152,10 +156,9 @@ def examples_of(split: Split, rows: Sequence[Row]) -> list[Any]:
     return [split.encoded[index] for row in rows for index in row]
 
 
-def count(run: TrainingRun, batch: Sequence[Row], *, seconds: float) -> None:
+def count(run: TrainingRun, batch: Sequence[Row], *, tokens: int, seconds: float) -> None:
     """Tokens, examples and time of a finished step."""
     loop = run.state.loop
-    tokens = sum(example.length for example in examples_of(run.train, batch))
     loop.tokens += tokens
     loop.examples += sum(len(row) for row in batch)
     loop.training_seconds += seconds
@@ -183,13 +186,15 @@ def log_step(run: TrainingRun, *, rate: float, norm: float | None) -> None:
         values["anchor_penalty"] = loop.anchor_penalty
     if loop.skipped_steps:
         values["skipped_steps"] = loop.skipped_steps
+    if isinstance(run.task, Telling):
+        values |= run.task.tell(loop.window_sums)
     values |= {
         "learning_rate": rate,
         "tokens": loop.tokens,
         "tokens_per_second": round(run.tokens_per_second or 0.0, 1),
     }
     loop.history.append(values)
-    loop.window_loss, loop.window_targets = 0.0, 0
+    loop.window_loss, loop.window_targets, loop.window_sums = 0.0, 0, {}
     if run.world.is_main:
         logs.fact("step", total=run.total_steps, **values)
 

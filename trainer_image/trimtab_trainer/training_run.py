@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.batches import BatchPlan, Row, micro_batches
+from trimtab_trainer.data.encoding import cost
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
@@ -65,7 +66,7 @@ class TrainingRun:
             rows,
             size=self.micro_batch_size if self.has_given_size else None,
             tokens=self.tokens_per_batch,
-            length=lambda row: sum(self.train.encoded[index].length for index in row),
+            length=lambda row: sum(cost(self.train.encoded[index]) for index in row),
         )
 
     @property

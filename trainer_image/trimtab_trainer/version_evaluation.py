@@ -31,18 +31,15 @@ from trimtab_trainer.data.languages import release_detector
 from trimtab_trainer.data.splits import Split, encode_split, read_data
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.by_uri import fetch_dataset
+from trimtab_trainer.fetch.published import PublishedFiles, base_under, fetch_version
 from trimtab_trainer.hardware import choose_device, choose_precision
 from trimtab_trainer.interruption import StopSignal
 from trimtab_trainer.measure import gate_measurements, measure_splits
+from trimtab_trainer.objectives.policy import make_scorer
 from trimtab_trainer.objectives.registry import definition_of
+from trimtab_trainer.objectives.rewards.scorer import Scorer
 from trimtab_trainer.preflight import check_gates
-from trimtab_trainer.published_model import (
-    PublishedFiles,
-    base_under,
-    fetch_version,
-    load_published,
-    release,
-)
+from trimtab_trainer.published_model import load_published, release
 from trimtab_trainer.quota import thread_count
 from trimtab_trainer.reporting.progress import Reporter
 from trimtab_trainer.store.object_store import ObjectStore
@@ -72,7 +69,8 @@ def evaluate_version(
     attempt = Attempt(run, stop, Reporter(TrainerReport(attempt=1, phase="Evaluating"), None), scratch)
     device = choose_device(run.distribution, local_rank=0)
     splits = read_splits(run, store, scratch)
-    measure = partial(_measure, attempt, splits, device=device)
+    scorer = make_scorer(run, store=store, directory=scratch / "reward-model", device=device)
+    measure = partial(_measure, attempt, splits, device=device, scorer=scorer)
     files = fetch_version(version, store=store, directory=scratch / "candidate")
     result = measure(files)
     baseline = _or_nothing(
@@ -107,6 +105,7 @@ def run_config(config: VersionJobConfig, version: ResolvedModelVersion, asked: V
         checkpoints=Checkpoints(),
         output=Output(model_name="evaluation"),
         evaluation=asked.evaluation,
+        reward_model=asked.reward_model,
         store=config.store,
     )
 
@@ -140,9 +139,16 @@ def read_splits(run: RunConfig, store: ObjectStore, scratch: Path) -> dict[str, 
     }
 
 
-def _measure(attempt: Attempt, splits: Mapping[str, Split], files: PublishedFiles, *, device: torch.device) -> Metrics:
+def _measure(
+    attempt: Attempt,
+    splits: Mapping[str, Split],
+    files: PublishedFiles,
+    *,
+    device: torch.device,
+    scorer: Scorer | None,
+) -> Metrics:
     precision = choose_precision(attempt.config.training.precision, device)
-    loaded = load_published(attempt.config, files, splits, device=device, precision=precision)
+    loaded = load_published(attempt.config, files, splits, device=device, precision=precision, scorer=scorer)
     tokens = max(TOKENS_PER_BATCH, attempt.config.data.max_sequence_length)
     try:
         return measure_splits(attempt, loaded.model, loaded.task, loaded.splits, tokens_per_batch=tokens)

@@ -5,18 +5,19 @@ from typing import Any
 
 from trimtab_operator.api.v1alpha1 import ModelVersion
 from trimtab_operator.cluster.store import Store
+from trimtab_operator.cluster.trim import models_of
 
 _ENDED = ("Complete", "Failed")
 
 
 def dependents(store: Store, version: ModelVersion) -> Iterator[str]:
-    """Jobs that start from it, versions that were made of it or name the same bytes; each as a few words."""
+    """Jobs that start from it or are judged by it, versions that were made of it or name the same bytes; each as a few words."""
     metadata = version.metadata
     start = f"modelversion://{metadata.name}"
     for job in store.all("FineTuneJob"):
         if job.namespace == metadata.namespace and not job.deleting:
             body = job.body()
-            if body["spec"]["model"]["uri"] == start and (body.get("status") or {}).get("state") not in _ENDED:
+            if start in models_of(body["spec"]) and (body.get("status") or {}).get("state") not in _ENDED:
                 yield f"FineTuneJob {job.name}"
     if version.artifact is None:
         return

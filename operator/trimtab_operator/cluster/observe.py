@@ -59,6 +59,7 @@ class Observer:
             rejected=self._rejections.of(stored),
             rivals=self._versions(namespace, job.spec.output.model_name) if compares else (),
             rollouts=self._rollouts(namespace, job.spec.output.model_name) if compares else (),
+            reward_version=self._named(ModelVersion, namespace, job.spec.objective.reward_version),
         )
 
     def version(self, stored: Stored) -> ObservedVersion:
@@ -72,6 +73,9 @@ class Observer:
             rollouts=self._rollouts(stored.namespace, version.spec.model_name),
             profile=self._profile(TrainingProfile, version.spec.profile),
             siblings=self._versions(stored.namespace, version.spec.model_name) if compares else (),
+            reward_version=self._named(
+                ModelVersion, stored.namespace, evaluation.objective.reward_version if evaluation else ""
+            ),
             jobs=tuple(found.body() for found in jobs),
             pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
             rejected=self._rejections.of(stored),

@@ -154,14 +154,22 @@ def _terms(body: Manifest) -> Iterator[str]:
 
 def _job_terms(namespace: str, spec: dict[str, Any], status: dict[str, Any]) -> Iterator[str]:
     yield jobs_of_model(namespace, (spec.get("output") or {}).get("modelName", ""))
-    uri = (spec.get("model") or {}).get("uri", "")
     resolved = bool((status.get("resolved") or {}).get("profileName"))
     if not resolved:
         yield UNRESOLVED_JOBS
-        if uri.startswith("modelversion://"):
-            yield jobs_on_version(namespace, uri.removeprefix("modelversion://"))
+        for named in models_of(spec):
+            if named.startswith("modelversion://"):
+                yield jobs_on_version(namespace, named.removeprefix("modelversion://"))
     if status.get("modelVersion"):
         yield jobs_on_version(namespace, status["modelVersion"])
     yield STATE + str(status.get("state") or "Pending")
     if status.get("state") == "Running" and status.get("lastCheckpoint"):
         yield CHECKPOINT + str(status["lastCheckpoint"].get("time", ""))
+
+
+def models_of(spec: dict[str, Any]) -> Iterator[str]:
+    """URIs of the models that a job reads: its base model, and a reward model."""
+    yield (spec.get("model") or {}).get("uri", "")
+    for objective in (spec.get("objective") or {}).values():
+        for term in (objective or {}).get("rewards") or ():
+            yield (term.get("rewardModel") or {}).get("uri", "")

@@ -44,6 +44,19 @@ WEIGHTED: dict[str, Any] = {
 PREFERENCES: dict[str, Any] = {
     "data": {split: [{"uri": f"s3://data/{split}-preferences.jsonl"}] for split in ("train", "validation", "test")}
 }
+PROMPTS: dict[str, Any] = {
+    "data": {split: [{"uri": f"s3://data/{split}-prompts.jsonl"}] for split in ("train", "validation", "test")}
+}
+
+
+def sampling(name: str, **settings: Any) -> dict[str, Any]:
+    """An objective with two rewards, and short answers."""
+    rewards = [{"regularExpression": {"pattern": "[aeiou]"}}, {"wordOverlap": {"weight": 0.5}}]
+    return {
+        **PROMPTS,
+        "objective": {name: {"rewards": rewards, "samplesPerPrompt": 3, "sampling": {"maxNewTokens": 5}, **settings}},
+    }
+
 
 JOBS = [
     pytest.param({"method": {"lora": {"r": 4, "dropout": 0.2}}}, id="lora, packed"),
@@ -110,6 +123,8 @@ JOBS = [
         id="few-shot, full",
     ),
     pytest.param({**LABELLED, "objective": {"fewShot": {"head": "prototypes"}}}, id="few-shot, prototypes, lora"),
+    pytest.param({**sampling("grpo"), "training": {"microBatchSize": 2}}, id="grpo, lora"),
+    pytest.param({**sampling("rloo", beta=0), "method": {"full": {}}}, id="rloo, full"),
 ]
 
 

@@ -5,7 +5,9 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from trimtab_trainer.contract.base import Document, Empty, OneOf, unavailable
+from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
+from trimtab_trainer.contract.rewards import Reward as RewardOfAnswer
+from trimtab_trainer.contract.rewards import RewardModelSource, Sampling
 
 TASKS_OF_OBJECTIVE: Mapping[str, tuple[str, ...]] = {
     "continuedPretraining": ("causalLanguageModeling",),
@@ -13,8 +15,12 @@ TASKS_OF_OBJECTIVE: Mapping[str, tuple[str, ...]] = {
     "dpo": ("causalLanguageModeling",),
     "orpo": ("causalLanguageModeling",),
     "fewShot": ("sequenceClassification",),
+    "grpo": ("causalLanguageModeling",),
+    "rloo": ("causalLanguageModeling",),
 }
 """The tasks that each objective is for, by their names in the spec; `supervised` is for all of them."""
+SAMPLING = ("grpo", "rloo")
+"""The objectives that learn from answers of the model itself."""
 
 
 class Supervised(Document):
@@ -72,6 +78,50 @@ class FewShot(Document):
     """Strength of the L2 penalty of the logistic regression: scikit-learn's 1 / C, on features scaled to a mean length of 1."""
 
 
+class FromRewards(Document):
+    """What objectives have in common that learn from answers of the model itself."""
+
+    model_config = rules(
+        ("self.rewards.filter(r, has(r.rewardModel)).size() <= 1", "rewards must have at most one rewardModel"),
+    )
+
+    rewards: list[RewardOfAnswer] = Field(min_length=1, max_length=8)
+    """What an answer is worth: the weighted sum of these terms."""
+    samples_per_prompt: int = Field(default=8, ge=2, le=256)
+    """Answers drawn for each prompt of a batch; `training.globalBatchSize` counts prompts."""
+    sampling: Sampling = Field(default_factory=Sampling)
+    """How answers are drawn."""
+    unfinished_penalty: float = Field(default=0.0, ge=0, le=1000)
+    """Taken from the reward of an answer that does not stop within `sampling.maxNewTokens`."""
+
+    @property
+    def reward_model(self) -> RewardModelSource | None:
+        """The reward model among the rewards."""
+        return next((term.reward_model for term in self.rewards if term.reward_model is not None), None)
+
+
+class Grpo(FromRewards):
+    """Group relative policy optimisation (Shao et al., 2024, arXiv:2402.03300), one update for each batch of answers.
+
+    An answer's advantage is its reward less the mean of its prompt's answers. With one update the probability ratio is 1, so
+    there is nothing to clip.
+    """
+
+    beta: float = Field(default=0.04, ge=0, le=100)
+    """Weight of the divergence from the model as the job found it (the k3 estimate, each token); 0 leaves it out. The paper has 0.04."""
+    scale_by_deviation: bool = False
+    """Divide advantages by the standard deviation of their group, as the paper does. It weighs prompts most that nearly always, or hardly ever, succeed (Liu et al., 2025, arXiv:2503.20783), hence the default."""
+    length_normalization: Literal["constant", "answer"] = "constant"
+    """`constant`: an answer's loss is divided by `sampling.maxNewTokens` (Dr. GRPO, arXiv:2503.20783). `answer`: by its own length, as the paper does, which punishes long wrong answers less."""
+
+
+class Rloo(FromRewards):
+    """REINFORCE leave-one-out (Ahmadian et al., 2024, arXiv:2402.14740): an answer as a whole is one action, and its baseline is the mean reward of the prompt's other answers."""
+
+    beta: float = Field(default=0.05, ge=0, le=100)
+    """What an answer's reward loses by each nat of log-ratio to the model as the job found it; 0 leaves it out. The paper has 0.03 to 0.1."""
+
+
 class Objective(OneOf):
     """What the loss asks. Exactly one member."""
 
@@ -87,10 +137,65 @@ class Objective(OneOf):
     """Odds-ratio preference optimisation."""
     few_shot: FewShot | None = None
     """A classifier from a few examples a class."""
-    grpo: Empty | None = unavailable()
-    """Reinforcement learning from rewards with group-relative advantages."""
+    grpo: Grpo | None = None
+    """Reinforcement learning from rewards (RLHF) with group-relative advantages."""
+    rloo: Rloo | None = None
+    """Reinforcement learning from rewards (RLHF) with leave-one-out baselines."""
     tao: Empty | None = unavailable()
     """Test-time adaptive optimisation: train on the best-scored samples of the model itself."""
+
+    @property
+    def from_rewards(self) -> FromRewards | None:
+        """The member, where it learns from rewards."""
+        return self.grpo or self.rloo
+
+    @property
+    def reward_model(self) -> RewardModelSource | None:
+        """The reward model, where there is one."""
+        return self.from_rewards.reward_model if self.from_rewards is not None else None
+
+    @property
+    def reward_version(self) -> str:
+        """Name of the ModelVersion that judges; empty where none does."""
+        uri = self.reward_model.uri if self.reward_model is not None else ""
+        return uri.removeprefix("modelversion://") if uri.startswith("modelversion://") else ""
+
+
+NOT_WITH_SAMPLES: Mapping[str, tuple[str, str]] = {
+    "adversarial": (
+        "training.adversarial",
+        "answers are drawn from the clean model, so what is trained would not be what was drawn",
+    ),
+    "embeddingNoiseAlpha": (
+        "training.embeddingNoiseAlpha",
+        "answers are drawn from the clean model, so what is trained would not be what was drawn",
+    ),
+    "ewc": (
+        "training.continual.ewc",
+        "prompts have no given answers to take the Fisher information of; startingPoint needs none",
+    ),
+    "spikeFactor": (
+        "training.divergence.spikeFactor",
+        "the loss is around 0 and says nothing about how training goes; watch the reward",
+    ),
+}
+"""What does not go with objectives that sample: by name, the field and why."""
+
+
+def sampling_rules() -> list[dict[str, JsonValue]]:
+    """CEL rules, and their messages, for an object with `objective` and `training`."""
+    samples = " || ".join(f"has(self.objective.{objective})" for objective in SAMPLING)
+    found: list[dict[str, JsonValue]] = []
+    for field, why in NOT_WITH_SAMPLES.values():
+        parts = field.split(".")
+        is_set = " && ".join(f"has({'.'.join(('self', *parts[:end]))})" for end in range(2, len(parts) + 1))
+        found.append(
+            {
+                "rule": f"!({samples}) || !({is_set})",
+                "message": f"{field} does not go with {' and '.join(SAMPLING)}: {why}",
+            }
+        )
+    return found
 
 
 def task_rules() -> list[dict[str, JsonValue]]:

@@ -92,6 +92,8 @@ class RunConfig(Document):
     """What the model must prove; absent without gates."""
     champion: ResolvedModelVersion | None = None
     """The version to compare with; absent when no gate names one, or there is none."""
+    reward_model: ResolvedModelVersion | None = None
+    """What `modelversion://` of a reward model stands for."""
     store: Store
     pins: Pins = Field(default_factory=Pins)
     image: str = ""
@@ -113,6 +115,8 @@ class VersionEvaluationConfig(Document):
     data: spec.Data
     evaluation: Evaluation
     champion: ResolvedModelVersion | None = None
+    reward_model: ResolvedModelVersion | None = None
+    """What `modelversion://` of a reward model stands for."""
     seed: int = 42
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

@@ -42,6 +42,11 @@ class ModelInput(Protocol):
         """A part of it is not seen."""
 
 
+def cost(example: ModelInput) -> int:
+    """Tokens of its forward pass: more than its own where a model writes an answer to it."""
+    return int(getattr(example, "cost", example.length))
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A text as the model sees it."""
@@ -146,6 +151,18 @@ class TextEncoder:
         segments = self.segments(example)[:-1]
         ids = self.tokenizer([segment.text for segment in segments], add_special_tokens=False).input_ids
         return ([] if self._is_templated(example) else self._bos) + [token for piece in ids for token in piece]
+
+    def asked(self, prompt: str | Turns, place: str) -> list[int]:
+        """The tokens after which an answer to a prompt begins, as a server would see them.
+
+        Raises:
+            TrainerError: DatasetInvalid where the chat template refuses the prompt, ModelInvalid where there is none.
+        """
+        if isinstance(prompt, str) and not self.tokenizer.chat_template:
+            return self._bos + list(self.tokenizer(prompt, add_special_tokens=False).input_ids)
+        turns: Turns = (("user", prompt),) if isinstance(prompt, str) else prompt
+        text = self._render(turns, place, answer_next=True)
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def segments(self, example: Example) -> list[Segment]:
         """The text with its loss mask, before tokenisation; the last segment is supervised."""

@@ -7,6 +7,7 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.objectives.continued_pretraining import ContinuedPretrainingOfLanguageModels
 from trimtab_trainer.objectives.few_shot import FewShotClassification
+from trimtab_trainer.objectives.policy import AnswersFromRewards
 from trimtab_trainer.objectives.preference import PreferencesOfLanguageModels
 from trimtab_trainer.objectives.reward import RewardModels
 from trimtab_trainer.tasks.definition import TaskDefinition
@@ -18,6 +19,8 @@ OBJECTIVES: Mapping[tuple[str, str], TaskDefinition] = {
     ("fewShot", "sequenceClassification"): FewShotClassification(),
     ("dpo", "causalLanguageModeling"): PreferencesOfLanguageModels(),
     ("orpo", "causalLanguageModeling"): PreferencesOfLanguageModels(),
+    ("grpo", "causalLanguageModeling"): AnswersFromRewards(),
+    ("rloo", "causalLanguageModeling"): AnswersFromRewards(),
 }
 """By objective and task; the objective `supervised` is every task's own loss."""
 

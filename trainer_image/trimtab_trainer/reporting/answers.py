@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, StoppingCriteriaList
 
 from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.formats import Chat, Completion, Example
+from trimtab_trainer.data.prompt_encoding import PromptEncoder
+from trimtab_trainer.data.prompts import Prompt
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
@@ -28,7 +30,23 @@ class Question:
     reference: str
 
 
-def questions(split: Split, encoder: TextEncoder) -> list[Question]:
+class Asking(Protocol):
+    """An encoder of texts that a model answers."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens at which an answer ends."""
+
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The tokens a server would start generating from."""
+
+
+def asking(encoder: object) -> Asking | None:
+    """The encoder, where a model answers what it encodes."""
+    return encoder if isinstance(encoder, TextEncoder | PromptEncoder) else None
+
+
+def questions(split: Split, encoder: Asking) -> list[Question]:
     """The first examples of a split that have a prompt."""
     found: list[Question] = []
     for example, encoded in zip(split.examples, split.encoded, strict=True):
@@ -98,4 +116,6 @@ def _prompt_and_reference(example: Example) -> tuple[str, str] | None:
         last = max(number for number, (role, _) in enumerate(content.messages) if role == "assistant")
         if last:
             return content.messages[last - 1][1], content.messages[last][1]
+    if isinstance(content, Prompt):
+        return content.last_words, dict(content.columns).get("reference", "")
     return None

@@ -13,6 +13,7 @@ from trimtab_trainer.publishing.export import loading_code
 from trimtab_trainer.publishing.quantize import Quantized, render_quantized
 from trimtab_trainer.reporting.drift import LayerDrift, render_drift
 from trimtab_trainer.reporting.error_analysis import ErrorAnalysis, render_errors
+from trimtab_trainer.reporting.scored_answers import ScoredAnswer, render_scored
 from trimtab_trainer.slices import headlines, render_slices
 from trimtab_trainer.tasks.task import LOWER_IS_BETTER
 
@@ -67,6 +68,8 @@ class Report(Document):
     tuned: dict[str, float]
     """The same metrics after."""
     samples: list[SampleAnswer]
+    scored: list[ScoredAnswer] = Field(default_factory=list)
+    """Drawn answers with their rewards, best first, where an objective has rewards."""
     errors: ErrorAnalysis | None = None
     """Where the tuned model goes wrong on held-out data."""
     quantized: Quantized | None = None
@@ -95,6 +98,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         render_quantized(report.quantized),
         render_slices(report.base, report.tuned),
         _samples(report.samples),
+        render_scored(report.scored),
         render_errors(report.errors),
         render_drift(report.drift),
         _data(report),

@@ -13,12 +13,12 @@ from trimtab_trainer.contract.methods import HeadOnly, Method
 from trimtab_trainer.contract.objectives import Objective, Reward, Supervised
 from trimtab_trainer.contract.run_config import RunConfig, ServerConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.fetch.published import ADAPTER_WEIGHTS
 from trimtab_trainer.hardware import choose_precision
 from trimtab_trainer.methods.own_adapters import is_adapted, with_adapter
 from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.objectives.reward import REWARD
-from trimtab_trainer.published_model import ADAPTER_WEIGHTS
 from trimtab_trainer.tasks.multi_task import labels_of_task, view
 from trimtab_trainer.tasks.question_answering import SpanPrediction
 from trimtab_trainer.tasks.task import Answers

@@ -10,9 +10,9 @@ from transformers import AutoConfig
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.fetch.published import published_labels
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.registry import definition_of
-from trimtab_trainer.published_model import published_labels
 from trimtab_trainer.server.adapters import NO_ADAPTER, Adapters
 from trimtab_trainer.server.engine import Engine
 from trimtab_trainer.server.routing import BASE

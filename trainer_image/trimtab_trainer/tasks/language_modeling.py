@@ -108,13 +108,14 @@ class LanguageModeling:
             states = self._states(model, batch)
             return linear_cross_entropy(states, head_weight(model), batch.targets, self.label_smoothing)
 
-    def log_probabilities(self, model: TrainableModel, batch: LanguageBatch) -> Tensor:
-        """[targets] float32: of each supervised token, given all before it."""
+    def log_probabilities(self, model: TrainableModel, batch: LanguageBatch, *, temperature: float = 1.0) -> Tensor:
+        """[targets] float32: of each supervised token, given all before it, where logits are divided by the temperature."""
         with model.autocast():
             if self.attention is None:
-                logits = self._logits(model, batch)
+                logits = self._logits(model, batch) / temperature
                 return logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
-            return linear_log_probabilities(self._states(model, batch), head_weight(model), batch.targets)
+            states = self._states(model, batch) / temperature
+            return linear_log_probabilities(states, head_weight(model), batch.targets)
 
     @torch.no_grad()
     def measure(self, model: TrainableModel, batch: LanguageBatch) -> Sums:

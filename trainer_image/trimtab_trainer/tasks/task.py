@@ -45,6 +45,17 @@ class Answers(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A task that counts more than losses while it trains."""
+
+    def take_sums(self) -> Sums:
+        """The counts since the last time, with the same names on every process; `tokens` are those that were read."""
+
+    def tell(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """More of a line of `metrics.jsonl`, from the counts of some steps and all processes."""
+
+
+@runtime_checkable
 class ComparesWithinSplit(Protocol):
     """A task whose metrics compare each example with all others of its split."""
 

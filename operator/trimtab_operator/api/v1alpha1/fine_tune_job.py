@@ -20,7 +20,7 @@ from trimtab_trainer.contract.messages import (
     RejectedCheckpoint,
 )
 from trimtab_trainer.contract.methods import Method
-from trimtab_trainer.contract.objectives import Objective, Supervised, task_rules
+from trimtab_trainer.contract.objectives import Objective, Supervised, sampling_rules, task_rules
 from trimtab_trainer.contract.run_config import ResolvedDataset
 
 
@@ -50,6 +50,7 @@ _JOB_RULES: list[JsonValue] = [
     },
     *METHOD_RULES,
     *task_rules(),
+    *sampling_rules(),
 ]
 _CHECKPOINTS_FROZEN: dict[str, JsonValue] = dict.fromkeys(
     ("everySteps", "everySeconds", "resume"), "spec.checkpoints is immutable but for keepLast and keepBest"

@@ -61,6 +61,7 @@ def run_config(
         output=_output(spec.output, profile),
         evaluation=spec.evaluation if spec.evaluation.gates else None,
         champion=resolved_version(rival) if rival is not None else None,
+        reward_model=resolved_version(observed.reward_version) if observed.reward_version else None,
         store=store(
             job.status.resolved.storage_name or (observed.storage.metadata.name if observed.storage else ""),
             storage,

@@ -114,7 +114,10 @@ def _volumes(
     config: RunConfig, name: str, *, profile: TrainingProfileSpec, storage: StorageProfileSpec, settings: Settings
 ) -> list[volumes.Volume]:
     sources = [config.model.uri, *(source.uri for split in _splits(config) for source in split)]
-    versions = [version for version in (config.model_version, config.champion) if version is not None]
+    judge = config.objective.reward_model
+    sources += [judge.uri] if judge is not None else []
+    known = (config.model_version, config.champion, config.reward_model)
+    versions = [version for version in known if version is not None]
     sources += [version.base_model.uri for version in versions]
     chosen = [
         volumes.config_volume(name, file=mounts.RUN_CONFIG_FILE),

@@ -140,6 +140,7 @@ def _evaluation(observed: ObservedVersion) -> VersionEvaluationConfig | None:
         data=evaluation.data,
         evaluation=Evaluation(gates=evaluation.gates),
         champion=resolved_version(rival) if rival else None,
+        reward_model=resolved_version(observed.reward_version) if observed.reward_version else None,
         seed=evaluation.seed,
         precision=evaluation.precision,
     )
@@ -199,6 +200,8 @@ def _pod_spec(
     if measured is not None:
         data = measured.data
         sources = [source.uri for split in (data.train, data.validation, data.test, data.general) for source in split]
-        rivals = [measured.champion.base_model.uri] if measured.champion else []
-        chosen += volumes.claim_volumes([*sources, version.spec.base_model.uri, *rivals])
+        others = [one.base_model.uri for one in (measured.champion, measured.reward_model) if one is not None]
+        judge = measured.objective.reward_model
+        others += [judge.uri] if judge is not None else []
+        chosen += volumes.claim_volumes([*sources, version.spec.base_model.uri, *others])
     return pods.pod_spec(spec, container, volumes=chosen) | {"restartPolicy": "Never"}

@@ -72,11 +72,21 @@ def method_is_allowed(observed: ObservedJob) -> Problem | None:
 
 def model_uri_is_allowed(observed: ObservedJob) -> Problem | None:
     """`allowed.modelURIs` of the profile."""
-    profile, uri = observed.profile_spec, observed.job.spec.model.uri
+    return _uri_is_allowed(observed, "model.uri", observed.job.spec.model.uri)
+
+
+def reward_model_uri_is_allowed(observed: ObservedJob) -> Problem | None:
+    """`allowed.modelURIs` of the profile."""
+    source = observed.job.spec.objective.reward_model
+    return _uri_is_allowed(observed, "rewardModel.uri", source.uri) if source is not None else None
+
+
+def _uri_is_allowed(observed: ObservedJob, field: str, uri: str) -> Problem | None:
+    profile = observed.profile_spec
     prefixes = profile.allowed.model_uris if profile else []
     if not prefixes or uri.startswith(tuple(prefixes)):
         return None
-    return _not_allowed(observed, f"model.uri {uri}", [f"{prefix}..." for prefix in prefixes])
+    return _not_allowed(observed, f"{field} {uri}", [f"{prefix}..." for prefix in prefixes])
 
 
 def profile_name(observed: ObservedJob) -> str:

@@ -10,6 +10,8 @@ from trimtab_operator.state import ObservedJob
 from trimtab_operator.validation.fine_tune_job.compose import check
 
 ON_VERSION = {"model": {"uri": "modelversion://support-tone-v1"}}
+JUDGED = {"objective": {"supervised": None, "grpo": {"rewards": [{"rewardModel": {"uri": "modelversion://judge-v1"}}]}}}
+JUDGE = {"task": {"causalLanguageModeling": None, "sequenceClassification": {}}}
 NOT_READY = {
     "conditions": [
         {
@@ -46,6 +48,11 @@ CASES = [
     pytest.param(observed(make_job(**ON_VERSION)), Reason.MODEL_VERSION_NOT_FOUND, "'support-tone-v1' does not exist in this namespace", id="unknown version"),
     pytest.param(observed(make_job(**ON_VERSION), base_version=make_version(status=NOT_READY)), Reason.MODEL_VERSION_NOT_READY, "No store.", id="version not ready"),
     pytest.param(observed(make_job(**ON_VERSION), base_version=make_version(storage="other")), Reason.SPEC_INVALID, "spec.storage: other", id="version out of reach"),
+    pytest.param(observed(make_job(**JUDGED)), Reason.MODEL_VERSION_NOT_FOUND, "'judge-v1' does not exist", id="unknown reward model"),
+    pytest.param(observed(make_job(**JUDGED), reward_version=make_version(status=NOT_READY, **JUDGE)), Reason.MODEL_VERSION_NOT_READY, "No store.", id="reward model not ready"),
+    pytest.param(observed(make_job(**JUDGED), reward_version=make_version(storage="other", **JUDGE)), Reason.SPEC_INVALID, "spec.storage: other", id="reward model out of reach"),
+    pytest.param(observed(make_job(**JUDGED), reward_version=make_version()), Reason.SPEC_INVALID, "a reward model is a sequence classifier", id="a writer as reward model"),
+    pytest.param(observed(make_job(**JUDGED), reward_version=make_version(**JUDGE), profile=make_profile(allowed={"modelURIs": ["s3://models/"]})), Reason.PROFILE_NOT_ALLOWED, "rewardModel.uri modelversion://judge-v1", id="reward model that the profile does not allow"),
     pytest.param(observed(make_job(objective={"supervised": None, "tao": {}})), Reason.SPEC_INVALID, "spec.objective.tao is not available", id="objective of a later release"),
     pytest.param(observed(make_job(evaluation={"gates": [{"metric": "loss", "successCondition": "result < best"}]})), Reason.SPEC_INVALID, "spec.evaluation.gates[0].successCondition: `result < best` names 'best'", id="unreadable gate"),
 ]  # fmt: skip
@@ -65,6 +72,7 @@ def test_problem(world: ObservedJob, reason: Reason, words: str) -> None:
         pytest.param(on_profile({"budget": {"maxCost": 5}}, pricePerHour=1), id="cost with a price"),
         pytest.param(on_profile(allowed={"methods": ["lora"], "tasks": ["causalLanguageModeling"], "modelURIs": ["s3://models/"]}), id="all allowed"),
         pytest.param(observed(make_job(**ON_VERSION), base_version=make_version()), id="on a version"),
+        pytest.param(observed(make_job(**JUDGED), reward_version=make_version(**JUDGE)), id="with a reward model"),
     ],
 )  # fmt: skip
 def test_nothing_is_wrong(world: ObservedJob) -> None:
