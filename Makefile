@@ -74,7 +74,7 @@ test-e2e: setup up images ## Tests on the whole cluster: real pods, real store
 	$(WITH_CLUSTER) $(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: bench-operator
-bench-operator: setup up ## How fast the operator is, and how many API writes a job needs
+bench-operator: setup up ## How fast the operator is, and how many API writes a job needs; ARGS=--peer: beside Kubeflow Trainer
 	$(WITH_CLUSTER) $(VENV)/python tests/benchmarks/operator/run.py $(ARGS)
 
 .PHONY: bench-checkpoints

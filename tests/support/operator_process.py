@@ -1,52 +1,30 @@
 """The operator as a local process: start, look, kill."""
 
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.support.local_process import LocalProcess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _READS = {"GET", "LIST"}
 
 
-class OperatorProcess:
+class OperatorProcess(LocalProcess):
     """`python -m trimtab_operator run` against KUBECONFIG, without leader election, with a certificate of its own."""
 
     def __init__(
         self, *, log: Path, module: tuple[str, ...] = ("-m", "trimtab_operator"), settings: dict[str, str] | None = None
     ) -> None:
-        self.log = log
+        given = settings or {}
         self.probe_port, self.metrics_port, self.status_port = (free_port() for _ in range(3))
-        self.status_port = int((settings or {}).get("TRIMTAB_STATUS_PORT", self.status_port))
-        self._command = [sys.executable, *module, "run"]
+        self.status_port = int(given.get("TRIMTAB_STATUS_PORT", self.status_port))
         self.tls_directory = tempfile.mkdtemp(prefix="trimtab-tls-")
-        self._settings = settings or {}
-        self.host = self._settings.get("TRIMTAB_BIND_ADDRESS", "127.0.0.1")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start; does not wait."""
+        host = given.get("TRIMTAB_BIND_ADDRESS", "127.0.0.1")
         environment = {
-            **os.environ,
             "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'trainer_image'}",
             "TRIMTAB_LEADER_ELECTION": "false",
             "TRIMTAB_TLS_DIRECTORY": self.tls_directory,
@@ -54,59 +32,23 @@ class OperatorProcess:
             "TRIMTAB_STATUS_PORT": str(self.status_port),
             "TRIMTAB_PROBE_PORT": str(self.probe_port),
             "TRIMTAB_METRICS_PORT": str(self.metrics_port),
-            "TRIMTAB_BIND_ADDRESS": self.host,
-            **self._settings,
+            "TRIMTAB_BIND_ADDRESS": host,
+            **given,
         }
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
-        return self._process.poll() if self._process is not None else None
-
-    def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
-        """End it by a signal and wait; returns the exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(timeout=30)
+        super().__init__([sys.executable, *module, "run"], log=log, environment=environment, host=host)
 
     def stop(self) -> None:
-        """End it in good order."""
-        if self._process is not None and self._process.poll() is None:
-            self.kill(signal.SIGTERM)
+        """End it in good order, and forget its certificate."""
+        super().stop()
         shutil.rmtree(self.tls_directory, ignore_errors=True)
 
-    def wait_ready(self, timeout: float = 60.0) -> float:
-        """Seconds until /readyz said ok."""
-        started = time.monotonic()
-        while time.monotonic() - started < timeout:
-            if self.exit_code() is not None:
-                break
-            if self._get(self.probe_port, "readyz") == "ok":
-                return time.monotonic() - started
-            time.sleep(0.02)
-        raise TimeoutError(f"the operator did not become ready; see {self.log}\n{self.log.read_text()[-2000:]}")
-
-    def memory_mib(self) -> tuple[float, float]:
-        """Resident memory now and at its highest."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        now, peak = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[index]
-        return round(now, 1), round(peak, 1)
-
-    def cpu_seconds(self) -> float:
-        """Processor time used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def is_ready(self) -> bool:
+        """Whether /readyz says ok."""
+        return self.get(self.probe_port, "readyz") == "ok"
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics."""
-        text = self._get(self.metrics_port, "metrics") or ""
+        text = self.get(self.metrics_port, "metrics") or ""
         return {
             name: float(value)
             for line in text.splitlines()
@@ -127,13 +69,6 @@ class OperatorProcess:
     def settled(self) -> bool:
         """Whether nothing waits for a worker."""
         return self.metrics().get("trimtab_queue_depth") == 0
-
-    def _get(self, port: int, path: str) -> str | None:
-        try:
-            with urllib.request.urlopen(f"http://{self.host}:{port}/{path}", timeout=5) as response:
-                return str(response.read().decode())
-        except (urllib.error.URLError, OSError):
-            return None
 
 
 def free_port() -> int:
