@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,8 @@ _STUCK_SECONDS = 330.0
 """A watcher asks for more at least every 240 s."""
 _COLLECT = (20_000, 20, 50)
 """Thresholds of the garbage collector: a tenth less processor time in a burst, for 3 MiB."""
+_SWITCH_SECONDS = 0.0005
+"""How long Kopf's thread may keep the interpreter from the one that decides: the echo of a write is less urgent than its answer."""
 _LOST = 1
 
 
@@ -150,6 +153,7 @@ class Operator:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)

@@ -120,7 +120,12 @@ class FakeApi:
         return body
 
     async def replace_status(self, ref: ObjectRef, status: Manifest) -> Manifest:
-        return await self.patch(ref, [{"op": "add", "path": "/status", "value": status}], subresource="status")
+        self._ask("replace", ref.kind, ref.name)
+        body = copy.deepcopy(self._existing(ref.kind, ref.namespace, ref.name))
+        _check(body, ref.uid, ref.resource_version)
+        body = self.put({**body, "status": copy.deepcopy(status)})
+        self.after("replace", ref.kind, ref.name)
+        return body
 
     async def delete(self, ref: ObjectRef, *, propagation: str = "Background") -> Manifest:
         self._ask("delete", ref.kind, ref.name)

@@ -7,7 +7,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from trimtab_operator.api.common import ApiObject, Column
-from trimtab_operator.api.rules import RULES, frozen, is_frozen_by_field, rules_of_field, rules_of_object
+from trimtab_operator.api.rules import (
+    RULES,
+    all_at_creation,
+    at_creation,
+    frozen,
+    is_frozen_by_field,
+    rules_of_field,
+    rules_of_object,
+)
 from trimtab_operator.names import CATEGORY, GROUP, VERSION
 from trimtab_trainer.contract.base import UNAVAILABLE, Document
 
@@ -97,7 +105,8 @@ def object_schema(model: type[ApiObject]) -> Schema:
     if "spec" in raw.get("required", []):
         schema["required"] = ["spec"]
     if model.resource.rules:
-        schema[RULES] = [{"rule": rule, "message": text} for rule, text in model.resource.rules]
+        # About the name, alone or beside a spec that cannot change.
+        schema[RULES] = [at_creation({"rule": rule, "message": text}) for rule, text in model.resource.rules]
     return schema
 
 
@@ -178,7 +187,7 @@ def _field(name: str, node: Schema, definitions: dict[str, Schema], *, inherited
     if text and not inherited and field.get("type") == "object":
         # What nobody can change needs no record of who owns which part of it.
         schema[_ATOMIC] = "atomic"
-    return schema
+    return all_at_creation(schema) if text else schema
 
 
 def _resolve(node: Schema, definitions: dict[str, Schema]) -> Schema:

@@ -2,8 +2,8 @@
 
 For every `self.field` the API server copies the schemas of all fields of `self`, and it evaluates every rule at every write, that of
 a status too. So a rule stands at the field that it speaks of, where `self` is the value; at the object stands only what compares fields
-or speaks of an absent one. Else rules cost a third of what a status write
-allocates (docs/performance.md).
+or speaks of an absent one. And what was found right about a part that cannot change is not asked again. Else rules cost a
+third of what a status write allocates (docs/performance.md).
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,28 @@ RULES = "x-kubernetes-validations"
 NEVER = "false"
 """The rule of a field that may not be set."""
 UNCHANGED = "self == oldSelf"
+KNOWN = "oldSelf.hasValue()"
+
+
+def at_creation(rule: Schema) -> Schema:
+    """A rule about what cannot change: true once, it stays true, and no later write need pay for it.
+
+    A comparison with the old value, and what looks at nothing but the value itself, are left as they are.
+    """
+    text = rule["rule"]
+    if "oldSelf" in text or "self." not in text:
+        return rule
+    return {**rule, "rule": f"{KNOWN} || ({text})", "optionalOldSelf": True}
+
+
+def all_at_creation(schema: Schema) -> Schema:
+    """Likewise for every rule of a schema; those of items and of a map's values have no old value to ask about."""
+    result = dict(schema)
+    if RULES in schema:
+        result[RULES] = [at_creation(rule) for rule in schema[RULES]]
+    if "properties" in schema:
+        result["properties"] = {name: all_at_creation(field) for name, field in schema["properties"].items()}
+    return result
 
 
 def frozen(name: str, node: Schema, *, inherited: str) -> str:

@@ -121,8 +121,17 @@ class Client:
         )
 
     async def replace_status(self, ref: ObjectRef, status: Manifest) -> Manifest:
-        """Write the whole status if the object is still at the version of `ref`."""
-        return await self.patch(ref, [{"op": "add", "path": "/status", "value": status}], subresource="status")
+        """Write the whole status if the object is still the one of `ref`, at its version.
+
+        That is all the body needs: whatever else it said, the API server keeps spec and metadata. A patch would cost it more.
+        """
+        resource = resource_of(ref.kind)
+        metadata = {"name": ref.name, "uid": ref.uid, "resourceVersion": ref.resource_version}
+        if ref.namespace:
+            metadata["namespace"] = ref.namespace
+        body = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "status": status}
+        path = resource.path(ref.namespace, ref.name, "status")
+        return await self._call("PUT", path, ("UPDATE", resource.plural), body=body)
 
     async def delete(self, ref: ObjectRef, *, propagation: str = "Background") -> Manifest:
         """Delete exactly the object of `ref`: uid and resourceVersion are preconditions."""

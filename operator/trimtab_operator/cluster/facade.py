@@ -11,7 +11,7 @@ from trimtab_operator.cluster.kserve import InferenceReader
 from trimtab_operator.cluster.measuring import Measuring
 from trimtab_operator.cluster.observe import Observer
 from trimtab_operator.cluster.rejections import Rejections
-from trimtab_operator.cluster.report import Reporter
+from trimtab_operator.cluster.report import Reporter, until_sent
 from trimtab_operator.cluster.reports import Reports
 from trimtab_operator.cluster.servers import Servers
 from trimtab_operator.cluster.store import Store
@@ -65,14 +65,21 @@ class Cluster:
         """
         if plan is None or not plan.prepare:
             return await self._reporter.report(outcome, owner)
-        preparing = asyncio.create_task(self._applier.attempt(plan.prepare, owner))
+        preparing = asyncio.create_task(self._prepare(plan, owner))
+
+        async def follow() -> None:
+            if await preparing:
+                await self._applier.attempt(plan.follow, owner)
+
         try:
-            reported = await self._reporter.report(outcome, owner)
+            return await self._reporter.report(outcome, owner, follow=follow)
         finally:
-            prepared = await preparing
-        if reported and prepared:
-            await self._applier.attempt(plan.follow, owner)
-        return reported
+            await preparing
+
+    async def _prepare(self, plan: Plan, owner: Stored) -> bool:
+        # The status takes the API server longest.
+        await until_sent()
+        return await self._applier.attempt(plan.prepare, owner)
 
     async def is_going(self, namespace: str) -> bool:
         """Whether a namespace is being deleted. Asked by a write that is not carried out: no right to read namespaces is needed."""

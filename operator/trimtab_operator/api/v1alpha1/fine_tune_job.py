@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
+from trimtab_operator.api.rules import at_creation
 from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_operator.api.v1alpha1.method_rules import METHOD_RULES
 from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
@@ -32,7 +33,7 @@ def _gates_need(source: str, has_data: str, needs: str) -> dict[str, JsonValue]:
     }
 
 
-_JOB_RULES: list[JsonValue] = [
+_JOB_RULES: list[dict[str, JsonValue]] = [
     _gates_need(
         "validation",
         "size(self.data.validation) > 0 || has(self.data.validationFraction)",
@@ -100,7 +101,8 @@ class FineTuneJobSpec(Document):
                 "output",
                 "managedBy",
             ],
-            "x-kubernetes-validations": _JOB_RULES,
+            # All of them are about parts that cannot change.
+            "x-kubernetes-validations": [at_creation(rule) for rule in _JOB_RULES],
         }
     )
 

@@ -3,11 +3,11 @@
 from pydantic import JsonValue
 
 
-def _rule(rule: str, message: str) -> JsonValue:
+def _rule(rule: str, message: str) -> dict[str, JsonValue]:
     return {"rule": rule, "message": message}
 
 
-METHOD_RULES: list[JsonValue] = [
+METHOD_RULES: list[dict[str, JsonValue]] = [
     _rule(
         "!has(self.method.headOnly) || !has(self.task.causalLanguageModeling)",
         "method.headOnly needs a task with a head of its own, for example sequenceClassification: the head of a "

@@ -6,7 +6,7 @@ import pytest
 
 from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.crd import custom_resource_definition, structural
-from trimtab_operator.api.rules import NEVER, UNCHANGED
+from trimtab_operator.api.rules import KNOWN, NEVER, UNCHANGED
 from trimtab_operator.api.v1alpha1 import KINDS, FineTuneJob
 
 Schema = dict[str, Any]
@@ -80,8 +80,8 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
     [
         pytest.param(
             "spec.method",
-            "[has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
-            "has(self.reft), has(self.partial)].filter(x, x).size() == 1",
+            "oldSelf.hasValue() || ([has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
+            "has(self.reft), has(self.partial)].filter(x, x).size() == 1)",
             "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set",
             id="union",
         ),
@@ -100,7 +100,23 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
     ],
 )
 def test_rules(path: str, rule: str, message: str) -> None:
-    assert {"rule": rule, "message": message} in field(schema_of(FineTuneJob), path)["x-kubernetes-validations"]
+    rules = field(schema_of(FineTuneJob), path)["x-kubernetes-validations"]
+    assert (rule, message) in [(found["rule"], found["message"]) for found in rules]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_an_optional_old_value_is_asked_for_where_it_is_declared(kind: type[ApiObject]) -> None:
+    rules = [rule for _, node in nodes(schema_of(kind)) for rule in node.get("x-kubernetes-validations", []) if rule]
+    assert all(rule.get("optionalOldSelf", False) == ("oldSelf.hasValue()" in rule["rule"]) for rule in rules)
+
+
+def test_only_what_cannot_change_is_checked_once() -> None:
+    """What may change is checked at every write."""
+    schema = schema_of(FineTuneJob)
+    assert all(
+        KNOWN not in rule for rule in texts(field(schema, "spec.runPolicy")) + texts(field(schema, "spec.budget"))
+    )
+    assert all(KNOWN in rule or "oldSelf" in rule for rule in texts(field(schema, "spec.training")))
 
 
 def frozen_fields(node: Schema, path: str) -> Iterator[tuple[str, Schema, Schema]]:

@@ -41,7 +41,7 @@ async def test_a_job_gets_its_attempt_in_few_writes() -> None:
     written = [
         (verb, kind) for verb, kind, _ in machine.api.writes() if kind not in ("StorageProfile", "TrainingProfile")
     ]
-    assert sorted(written) == [("create", "ConfigMap"), ("create", "Job"), ("patch", "FineTuneJob")]
+    assert sorted(written) == [("create", "ConfigMap"), ("create", "Job"), ("replace", "FineTuneJob")]
 
 
 async def test_at_rest_nothing_is_written() -> None:
@@ -63,7 +63,7 @@ async def test_a_refused_write_is_told_and_tried_again() -> None:
     assert "QuotaExceeded" in repr(machine.job()["status"]["conditions"])
     written = len(machine.api.writes())
     await (await machine.look()).settle()
-    told = [write for write in machine.api.writes()[written:] if write[0] == "patch"]
+    told = [write for write in machine.api.writes()[written:] if write[0] == "replace"]
     assert told == [], "the same refusal is not told twice"
 
     machine.api.before = healthy

@@ -44,7 +44,7 @@ async def test_a_status_that_is_not_stored_is_followed_by_nothing() -> None:
     machine = Machine().given()
 
     def refuses_the_claim(verb: str, kind: str, _name: str) -> None:
-        if (verb, kind) == ("patch", "FineTuneJob"):
+        if (verb, kind) == ("replace", "FineTuneJob"):
             raise RetryableError("the API server is busy")
 
     machine.api.before = refuses_the_claim
