@@ -159,6 +159,7 @@ def summarize(job: Manifest, version: Manifest, *, report: Manifest, answers: li
         "what happened": f"kubectl -n {NAMESPACE} describe ftj {name}",
         "lineage and digests": f"kubectl -n {NAMESPACE} get mdv {version['metadata']['name']} -o yaml",
         "ask it yourself": f"kubectl -n {NAMESPACE} port-forward service/{name} 8000:http",
+        "all of it as web pages": "kubectl -n trimtab-system port-forward deploy/trimtab 9090, then http://127.0.0.1:9090/console",
         "environment": 'eval "$(make -s env)"',
     }.items():
         print(f"  {what:<22} {where}")

@@ -47,3 +47,17 @@ def test_the_newest_version_serves(printed: str) -> None:
     assert rollout is not None
     assert rollout["status"]["stableVersion"] == newest
     assert f"triage-v{newest}" in printed
+
+
+def test_its_web_page_shows_the_run(printed: str) -> None:
+    """The way that the demo prints, through the API server instead of a port."""
+    assert "http://127.0.0.1:9090/console" in printed
+    operator = "/api/v1/namespaces/trimtab-system/services/trimtab-metrics:metrics/proxy"
+    newest = max(version["spec"]["version"] for version in kube.items("mdv", "demo"))
+    for path, shown in {
+        "/console": f'/console/versions/demo/triage-v{newest}"',
+        "/console/jobs/demo/triage": "<polyline",
+        f"/console/versions/demo/triage-v{newest}": "BytesVerified",
+        "/console/rollouts/demo/triage": "Promoted",
+    }.items():
+        assert shown in kube.kubectl("get", "--raw", operator + path), path

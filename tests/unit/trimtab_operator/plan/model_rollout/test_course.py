@@ -287,6 +287,16 @@ def test_a_canary_whose_bytes_turn_out_wrong_is_taken_away() -> None:
     assert world.told == {1: 50, 2: 50}
 
 
+def test_a_version_that_is_being_deleted_serves_on_and_begins_nowhere() -> None:
+    world = serving()
+    for number in (1, 2):
+        world.versions[number] = make_version(number, {"metadata.deletionTimestamp": "2026-01-01T00:00:00Z"})
+    assert world.settle().ready == ("True", "Stable")
+    world.change(version=2)
+    assert (world.ready[1], world.told, world.status.canary) == ("ModelVersionNotReady", {1: 100}, None)
+    assert world.change(version=3).status.stable_version == 3
+
+
 OTHER_BASE = make_version(2, {"spec.baseModel.uri": "s3://models/other"})
 
 
