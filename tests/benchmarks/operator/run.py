@@ -40,6 +40,19 @@ from turn import turn
 from trimtab_operator.cluster.connection import Connection, connect
 
 Result = dict[str, Any]
+ROWS = {
+    "version": "version",
+    "steady_p50_ms": "steady load, accepted until seen, ms: p50",
+    "steady_p90_ms": "p90",
+    "steady_p99_ms": "p99",
+    "steady_max_ms": "largest",
+    "burst_per_second": "burst: objects a second",
+    "burst_cpu_ms_per_object": "processor time for an object in the burst, ms: controller",
+    "burst_api_server_cpu_ms_per_object": "API server",
+    "memory_mib_empty": "memory, MiB: empty",
+    "memory_mib": "after the burst",
+}
+"""What is told of each controller, and what it is called; in brackets what each turn had."""
 
 
 async def benchmark(connection: Connection, options: argparse.Namespace, api_server: int | None) -> Result:
@@ -96,11 +109,11 @@ def say(what: str) -> None:
 
 
 def show(result: Result) -> None:
-    """Contenders side by side, then the rest."""
+    """Contenders side by side, as a table of Markdown, then the rest."""
     names = [name for name, value in result.items() if isinstance(value, dict) and "version" in value]
-    for row in result[names[0]]:
-        if not isinstance(result[names[0]][row], dict):
-            print(f"{row:36}" + "".join(f"{result[name][row]:36}" for name in names))
+    print("| what | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for row, label in ROWS.items():
+        print(f"| {label} | " + " | ".join(str(result[name][row]) for name in names) + " |")
     print("".join(f"\n{line}" for name in names for line in details(name, result[name])))
     for name, value in flat({name: value for name, value in result.items() if name not in names}):
         print(f"{name:44} {value:>12}")
