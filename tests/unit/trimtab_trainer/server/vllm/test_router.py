@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.support.serving import FolderSource, events, eventually, make_config, served
-from tests.support.vllm import WORDS, Routed, StandIn, routed
+from tests.support.vllm import Routed, routed
+from tests.support.vllm_stand_in import WORDS, StandIn
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServerConfig
