@@ -30,9 +30,10 @@ def inference_service(*, mode: str = "Knative", namespace: str = "demo") -> Mani
 
 
 class KServe:
-    """Its controller: `step` is one look at the object."""
+    """Its controller: `status` is one look at the object."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: str = "Knative") -> None:
+        self.mode = mode
         self.bad: set[str] = set()
         """Models that cannot be loaded."""
         self.slow = False
@@ -59,7 +60,8 @@ class KServe:
         return self._status("UpToDate", predictor)
 
     def _status(self, transition: str, predictor: Manifest) -> Manifest:
-        percent = predictor.get("canaryTrafficPercent", 100)
+        is_standard = self.mode == "Standard"
+        percent = 100 if is_standard else predictor.get("canaryTrafficPercent", 100)
         traffic: list[Manifest] = []
         if self.ready:
             share = percent if self.rolled_out else 100
@@ -76,12 +78,16 @@ class KServe:
             "traffic": traffic,
         }
         model: Manifest = {"transitionStatus": transition}
+        if is_standard:
+            # A Deployment has a generation and no revisions; it moves its traffic itself.
+            component = {}
         if transition == "BlockedByFailedLoad":
             model["lastFailureInfo"] = {"reason": "ModelLoadFailed", "message": "config.json is missing", "exitCode": 1}
         ready = "True" if self.ready else "False"
         latest = "True" if transition == "UpToDate" else "False"
         return {
-            "deploymentMode": "Knative",
+            "deploymentMode": self.mode,
+            **({"observedGeneration": len(self.revisions)} if is_standard else {}),
             "url": "http://tone.demo.example",
             "components": {"predictor": {key: value for key, value in component.items() if value}},
             "modelStatus": model,

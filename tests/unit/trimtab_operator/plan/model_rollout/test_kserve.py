@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.support.kserve import KServeWorld, uri_of
+from tests.support.kserve import KServe, KServeWorld, inference_service, uri_of
 
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.state import Problem, Sample
@@ -141,3 +141,27 @@ def test_a_restart_of_kserves_pods_moves_nothing() -> None:
     world.following = False
     world.settle()
     assert predictor(world) == (uri_of(1), 100)
+
+
+def test_in_standard_mode_only_the_model_is_written() -> None:
+    world = KServeWorld(version=1)
+    world.kserve = KServe("Standard")
+    world.body = inference_service(mode="Standard")
+    world.body["metadata"]["uid"] = "isvc-1"
+    world.settle()
+    assert (world.status.stable_version, world.ready) == (1, ("True", "Stable"))
+    world.change(version=2)
+    assert (world.status.stable_version, world.ready) == (2, ("True", "Stable"))
+    assert world.body["spec"]["predictor"]["model"]["storageUri"] == uri_of(2)
+    assert "canaryTrafficPercent" not in world.body["spec"]["predictor"]
+
+
+def test_in_standard_mode_a_model_that_cannot_be_loaded_is_told() -> None:
+    world = KServeWorld(version=1)
+    world.kserve = KServe("Standard")
+    world.kserve.bad = {uri_of(2)}
+    world.body = inference_service(mode="Standard")
+    world.body["metadata"]["uid"] = "isvc-1"
+    world.settle().change(version=2)
+    assert (world.status.stable_version, world.ready) == (1, ("False", "VersionRefused"))
+    assert world.change(version=3).status.stable_version == 3
