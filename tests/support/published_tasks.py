@@ -26,8 +26,9 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.formats import read_examples
 from trimtab_trainer.data.splits import Split, encode_split
 from trimtab_trainer.evaluate import evaluate
+from trimtab_trainer.fetch.published import PublishedFiles, published_labels
 from trimtab_trainer.objectives.registry import definition_of
-from trimtab_trainer.published_model import Measurable, PublishedFiles, load_published, published_labels
+from trimtab_trainer.published_model import Measurable, load_published
 from trimtab_trainer.publishing.export import export_format, export_model
 from trimtab_trainer.world import World
 

@@ -14,9 +14,10 @@ from tests.support.training import labelled, make_job, questions, tagged
 from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.formats import Example, read_row
 from trimtab_trainer.data.splits import Split, encode_split
+from trimtab_trainer.fetch.published import PublishedFiles, published_labels
 from trimtab_trainer.model import load_model, prepare
 from trimtab_trainer.objectives.registry import definition_of
-from trimtab_trainer.published_model import PublishedFiles, load_published, published_labels
+from trimtab_trainer.published_model import load_published
 from trimtab_trainer.publishing.export import export_model
 from trimtab_trainer.tasks.entities import entities
 from trimtab_trainer.tasks.multi_task import view
