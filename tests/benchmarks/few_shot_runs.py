@@ -1,4 +1,4 @@
-"""Runs of `make bench-few-shot`. Usage: few_shot_runs MODEL DATA EPOCHS RATE SEED...      prints a line of JSON a run
+"""Runs of `make bench-few-shot`. Usage: few_shot_runs MODEL DATA EPOCHS RATE LENGTH SEED...      prints a line of JSON a run
 
 DATA has `train-SEED.jsonl` and `test.jsonl`. A step of few-shot learning reads three texts for each example, so plain fine-tuning
 gets three times the epochs: as many texts go through the model.
@@ -19,17 +19,18 @@ OBJECTIVES = {"fewShot": 1, "supervised": 3}
 
 def main() -> None:
     """Every objective with every seed."""
-    model, data, epochs, rate, *seeds = sys.argv[1:]
+    model, data, epochs, rate, length, *seeds = sys.argv[1:]
     for seed in seeds:
         for objective, times in OBJECTIVES.items():
-            metrics = run(
-                objective, Path(model), Path(data), seed=int(seed), epochs=times * float(epochs), rate=float(rate)
-            )
+            settings = {"seed": int(seed), "epochs": times * float(epochs), "rate": float(rate), "length": int(length)}
+            metrics = run(objective, Path(model), Path(data), **settings)
             found = {"objective": objective, "seed": int(seed), **metrics}
             print(json.dumps(found), flush=True)
 
 
-def run(objective: str, model: Path, data: Path, *, seed: int, epochs: float, rate: float) -> dict[str, float]:
+def run(
+    objective: str, model: Path, data: Path, *, seed: int, epochs: float, rate: float, length: int
+) -> dict[str, float]:
     """Test accuracy before and after."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder)
@@ -46,7 +47,7 @@ def run(objective: str, model: Path, data: Path, *, seed: int, epochs: float, ra
                 "train": [{"uri": f"s3://data/train-{seed}.jsonl"}],
                 "validation": [],
                 "test": [{"uri": "s3://data/test.jsonl"}],
-                "maxSequenceLength": 64,
+                "maxSequenceLength": length,
             },
             method={"full": {}},
         ).to_json()

@@ -36,6 +36,7 @@ def grpo(*rewards: Changes) -> Changes:
 
 
 GATE: Changes = {"metric": "eval_loss", "successCondition": "result <= baseline * 1.05"}
+FEW_SHOT: Changes = {"spec.task": {"sequenceClassification": {}}, "spec.objective": {"fewShot": {}}}
 GENERAL: Changes = {"spec.data.general": [{"uri": "s3://data/general.jsonl"}]}
 
 
@@ -77,6 +78,7 @@ ACCEPTED = [
         {"spec.task": {"sequenceClassification": {}}, "spec.method": {"headOnly": {}}},
         "headOnly with a head of its own",
     ),
+    job("", {**FEW_SHOT, "spec.method": {"full": {}}}, "few examples a class"),
     job("", {"spec.evaluation.gates": [GATE | {"source": "general"}], **GENERAL}, "a gate against forgetting"),
     job("", {"spec.task": {"sequenceClassification": {"multiLabel": True}}}, "several labels a text"),
     job("", {"spec.task": {"tokenClassification": {"labels": ["O", "B-PER", "I-PER"]}}}, "tags"),
@@ -383,6 +385,13 @@ REFUSED = [
     ),
     job("training.selectBestBy needs validation data", {"spec.training.selectBestBy": {}}, "best by nothing"),
     *METHODS_REFUSED,
+    job("fewShot moves what the head reads", {**FEW_SHOT, "spec.method": {"headOnly": {}}}, "few-shot, headOnly"),
+    job(
+        "fewShot needs one class for each text",
+        {**FEW_SHOT, "spec.task": {"sequenceClassification": {"multiLabel": True}}},
+        "few-shot, several labels",
+    ),
+    job("fewShot needs the task", {"spec.objective": {"fewShot": {}}}, "few-shot language models"),
     job("method.headOnly needs a task with a head", {"spec.method": {"headOnly": {}}}, "headOnly of a language model"),
     row("StorageProfile", "endpoint is plain http", {"spec.endpoint": "http://store:9000"}, "plain http by accident"),
     row(

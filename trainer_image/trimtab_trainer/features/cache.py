@@ -70,14 +70,15 @@ def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
         return task
     trunk = frozen_trunk(prepared.model)
     with attempt.timed("computing features"):
-        table = None if trunk is None else _table(attempt, prepared, trunk)
-        if trunk is None or table is None:
-            logs.fact("features_not_kept", why="the head reads more than one fixed output of the trunk")
+        rows = all_rows([*training_split(prepared.splits).encoded, *prepared.splits["validation"].encoded])
+        table = None if trunk is None else _table(attempt, prepared, trunk, rows)
+        # All or none: processes that compute features meet at the end of it.
+        lacking = sum_over_ranks([float(table is None)], prepared.model.device)[0]
+        if trunk is None or table is None or lacking:
             return task
-        rows, store = table
-        compute(attempt, prepared, trunk, rows, store)
+        compute(attempt, prepared, trunk, rows, table)
     return CachedTask(
-        task, trunk, store, {id(one): place for one, place in zip(rows.examples, rows.places, strict=True)}
+        task, trunk, table, {id(one): place for one, place in zip(rows.examples, rows.places, strict=True)}
     )
 
 
@@ -92,27 +93,36 @@ def pays(prepared: Prepared, *, world_size: int) -> bool:
     return prepared.total_steps > world_size * prepared.plan.steps_per_epoch
 
 
-def _table(attempt: Attempt, prepared: Prepared, trunk: FrozenTrunk) -> tuple[Rows, FeatureTable] | None:
+def _table(attempt: Attempt, prepared: Prepared, trunk: FrozenTrunk, rows: Rows) -> FeatureTable | None:
     """Room for all features; None where they are no fixed function, or have no room."""
-    rows = all_rows([*training_split(prepared.splits).encoded, *prepared.splits["validation"].encoded])
     parts = what_the_head_reads(prepared.model, prepared.task, trunk, rows)
     if not parts:
+        logs.fact("features_not_kept", why="the head reads more than fixed tensors of the trunk")
         return None
     lengths = rows.lengths if all(rows.lengths) else [0] * len(rows.lengths)
     size = sum(part.size(lengths) for part in parts)
     in_memory = size <= memory_for_features(attempt.config, prepared)
-    file = attempt.scratch / f"{attempt.world.local_rank}-{FILE}"
-    if not in_memory and (free := shutil.disk_usage(attempt.scratch).free) < size + SPARE_BYTES:
-        attempt.warn(
-            f"The frozen trunk runs at every step: its features have {size / MIB:.0f} MiB, more than fits into memory, and the "
-            f"scratch volume has {free / MIB:.0f} MiB free. With a larger `scratchSize` in the TrainingProfile, or a smaller "
-            "`data.maxSequenceLength`, they would be computed once."
-        )
-        return None
-    logs.fact(
-        "features_kept", rows=len(lengths), mebibytes=round(size / MIB, 1), where="memory" if in_memory else "file"
+    table = FeatureTable(parts, lengths, None) if in_memory else _table_in_file(attempt, parts, lengths, size)
+    if table is not None:
+        place = "memory" if in_memory else "file"
+        logs.fact("features_kept", rows=len(lengths), mebibytes=round(size / MIB, 1), where=place)
+    return table
+
+
+def _table_in_file(attempt: Attempt, parts: Sequence[Part], lengths: Sequence[int], size: int) -> FeatureTable | None:
+    """On the scratch volume; None, and a warning, where that has no room."""
+    file, free = attempt.scratch / f"{attempt.world.local_rank}-{FILE}", shutil.disk_usage(attempt.scratch).free
+    if size + SPARE_BYTES <= free:
+        try:
+            return FeatureTable(parts, lengths, file)
+        except OSError:  # another process of this pod was quicker
+            file.unlink(missing_ok=True)
+    attempt.warn(
+        f"The frozen trunk runs at every step: its features have {size / MIB:.0f} MiB, more than fits into memory, and the "
+        f"scratch volume has {free / MIB:.0f} MiB free. With a larger `scratchSize` in the TrainingProfile, or a smaller "
+        "`data.maxSequenceLength`, they would be computed once."
     )
-    return rows, FeatureTable(parts, lengths, None if in_memory else file)
+    return None
 
 
 def memory_for_features(config: RunConfig, prepared: Prepared) -> float:

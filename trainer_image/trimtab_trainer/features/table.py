@@ -1,6 +1,7 @@
 """Where features lie: in memory, or in a memory-mapped safetensors file on the scratch volume."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 from math import prod
@@ -26,6 +27,9 @@ class FeatureTable:
             parts: of the trunk's output.
             lengths: positions of each row.
             file: to be made and mapped; None keeps everything in memory.
+
+        Raises:
+            OSError: the volume has no room for the file.
         """
         self.parts = parts
         self._lengths = lengths
@@ -62,7 +66,11 @@ class FeatureTable:
 def mapped_tensors(
     file: Path, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype]
 ) -> dict[str, Tensor]:
-    """Tensors of zeros that live in a new safetensors file: what is written to them is written there."""
+    """Tensors of zeros that live in a new safetensors file: what is written to them is written there.
+
+    Raises:
+        OSError: the volume has no room for it.
+    """
     header, start = {}, 0
     for name, shape in shapes.items():
         end = start + prod(shape) * types[name].itemsize
@@ -72,7 +80,9 @@ def mapped_tensors(
     text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8, as the format wants it
     with file.open("wb") as target:
         target.write(len(text).to_bytes(8, "little") + text)
-        target.truncate(8 + len(text) + start)
+        target.flush()
+        # Reserved, not only promised: writing to a mapped page that finds no room would end the process.
+        os.posix_fallocate(target.fileno(), 0, max(8 + len(text) + start, 1))
     flat = torch.from_numpy(np.memmap(file, np.uint8, mode="r+", offset=8 + len(text), shape=(max(start, 1),)))
     found = {}
     for name, shape in shapes.items():
