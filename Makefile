@@ -11,6 +11,8 @@ DEV := python3 -B dev/local/main.py
 VENV := .venv/bin
 UNIT := tests/unit
 PYTEST := $(VENV)/python -m pytest
+# A worker a core; the trainer's import torch, so not one more than that.
+WORKERS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # The environment of the running cluster and store, for one command.
 WITH_CLUSTER = eval "$$($(DEV) env)" &&
 
@@ -60,14 +62,14 @@ logs: ## The end of every log of the local cluster
 ##@ Tests
 
 .PHONY: test-unit
-test-unit: setup ## Unit tests, without network: the operator's in .venv, the trainer's inside the trainer image
-	$(PYTEST) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
-	dev/in-trainer-image python -m pytest $(UNIT)/trimtab_trainer $(ARGS)
+test-unit: setup ## Unit tests, without network, in a minute: the operator's in .venv, the trainer's inside the trainer image
+	$(PYTEST) $(WORKERS) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest $(WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup up ## Tests against a real API server
 	$(WITH_CLUSTER) $(PYTEST) tests/integration --ignore=tests/integration/trimtab_trainer $(ARGS)
-	dev/in-trainer-image python -m pytest tests/integration/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest $(WORKERS) tests/integration/trimtab_trainer $(ARGS)
 
 .PHONY: test-e2e
 test-e2e: setup up images ## Tests on the whole cluster: real pods, real store

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.support.object_store import BUCKET
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
@@ -22,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from trimtab_trainer.contract.manifests import sha256_hex
+from trimtab_trainer.contract.manifests import FileEntry, ModelManifest, sha256_hex
 from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.app import create_app
@@ -34,6 +35,7 @@ from trimtab_trainer.server.rooms import Rooms
 from trimtab_trainer.server.sources import BaseFiles
 from trimtab_trainer.server.target import Target
 from trimtab_trainer.server.versions import Versions
+from trimtab_trainer.store.object_store import ObjectStore
 
 SHAPE = {
     "hidden_size": 32,
@@ -43,6 +45,8 @@ SHAPE = {
     "max_position_embeddings": 256,
 }
 LABELS = ("bad", "fine", "good")
+VERSIONS = "runs/team/models/tone"
+"""Below here the store has the published versions."""
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'assistant' and loop.first %}{{ raise_exception('the user begins') }}"
     "{% endif %}<{{ message.role }}>{{ message.content }}{{ eos_token }}{% endfor %}"
@@ -75,6 +79,15 @@ def save_llama(directory: Path, *, seed: int = 0, **changes: Any) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def save_models(root: Path) -> dict[str, Path]:
+    """A base model `base`, three adapters `tone-v1` to `tone-v3`, and a whole model `tone-v9`."""
+    made = {"base": save_llama(root / "base")}
+    for number in (1, 2, 3):
+        made[f"tone-v{number}"] = save_adapter(root / f"v{number}", made["base"], seed=number)
+    made["tone-v9"] = save_llama(root / "v9", seed=9)
+    return made
 
 
 def save_adapter(directory: Path, base: Path, *, seed: int, **changes: Any) -> Path:
@@ -157,6 +170,37 @@ def served(name: str, *, weight: int = 100, form: str = "peftAdapter") -> Served
         manifest_sha256=sha256_hex(name.encode()),
         format=form,  # type: ignore[arg-type]
         weight=weight,
+    )
+
+
+def publish(store: ObjectStore, folder: Path, version: int, **changes: Any) -> ServedVersion:
+    """As training publishes: files, then the manifest."""
+    files = []
+    for path in sorted(folder.iterdir()):
+        key = f"{VERSIONS}/{version}/{path.name}"
+        store.put(key, path.read_bytes())
+        files.append(FileEntry(key=key, path=path.name, size=path.stat().st_size, sha256=sha256_hex(path.read_bytes())))
+    job = {"namespace": "team", "name": "tone", "uid": "uid-1"}
+    lineage = {"job": job, "attempt": 1, "step": 5, "datasets": [], "configDigest": "x", "image": ""}
+    document = {
+        "modelName": "tone",
+        "version": version,
+        "format": "peftAdapter",
+        "baseModel": {"uri": f"s3://{BUCKET}/base", "digest": ""},
+        "lineage": lineage,
+        "files": [file.to_json() for file in files],
+        "metrics": {},
+        "createdAt": "2026-01-01T00:00:00Z",
+        **changes,
+    }
+    manifest = ModelManifest.model_validate(document).to_bytes()
+    store.put(f"{VERSIONS}/{version}/manifest.json", manifest)
+    return ServedVersion(
+        name=f"tone-v{version}",
+        version=version,
+        artifact_uri=store.uri(f"{VERSIONS}/{version}"),
+        manifest_sha256=sha256_hex(manifest),
+        format="peftAdapter",
     )
 
 

@@ -1,5 +1,6 @@
 """Fixtures of the trainer's tests: a store (moto's S3 server, alone or behind a proxy that breaks requests), and files of tiny jobs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -17,10 +18,14 @@ from tests.support.object_store import (
     write_credentials,
 )
 
+from trimtab_trainer.quota import THREAD_VARIABLES
 from trimtab_trainer.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from tests.support.training import Job, MemoryStorage
+
+# Before torch is imported: of matrices this small, several threads only wait for each other, and for other tests.
+os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 
 @pytest.fixture

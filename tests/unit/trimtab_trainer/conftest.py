@@ -12,7 +12,6 @@ from tests.support.trainer_fixtures import (
     proxy,
     s3_endpoint,
     small_parts,
-    storage,
     store,
 )
 
@@ -28,6 +27,5 @@ __all__ = [
     "proxy",
     "s3_endpoint",
     "small_parts",
-    "storage",
     "store",
 ]

@@ -1,14 +1,10 @@
 """Learning rates layer by layer, weight decay by group, and the step in which each layer begins to move."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
-from tests.support.training import MemoryStorage, make_job, run_job
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.spec import Training
 from trimtab_trainer.methods.layers import Layers, is_below
@@ -102,38 +98,3 @@ def test_frozen_parameters_have_no_gradient() -> None:
     assert moving(trainable, {"a": 0, "b": 2}, update=1) == [trainable["a"]]
     assert (trainable["b"].requires_grad, trainable["b"].grad) == (False, None)
     assert len(moving(trainable, {"a": 0, "b": 2}, update=2)) == 2
-
-
-def test_unfreezing_happens_at_exactly_its_step(
-    job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every byte of a layer stays what it was until its step, and so do its moments; then it takes a first Adam step."""
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    settings = {
-        "gradualUnfreezing": {"everySteps": 2},
-        "weightDecay": 0.1,
-        "schedule": {"constant": {"warmupRatio": 0}},
-    }
-    config = make_job(
-        method={"full": {}}, training=settings, checkpoints={"everySteps": 1}, data={"validation": [], "test": []}
-    )
-    assert run_job(config, tmp_path / "run").code == 0
-    base = AutoModelForCausalLM.from_pretrained(job_files / "models" / "llama").state_dict()
-    saved = {step: load(data) for step, (_, data) in storage.checkpoints.items()}
-    starts = {
-        "model.norm.weight": 0,
-        "model.layers.1.mlp.up_proj.weight": 0,
-        "model.layers.0.mlp.up_proj.weight": 2,
-        "model.embed_tokens.weight": 4,
-    }
-    for name, start in starts.items():
-        for step, tensors in saved.items():
-            is_frozen = step <= start
-            assert torch.equal(tensors[f"weights/{name}"], base[name]) == is_frozen, (name, step)
-            assert bool((tensors[f"exp_avg_sq/{name}"] == 0).all()) == is_frozen
-        # Adam's first step moves every weight that has a gradient by the learning rate: its bias correction starts at 1.
-        first = (saved[start + 1][f"weights/{name}"] - base[name] * (1 - 0.01 * 0.1 * (base[name].ndim > 1))).abs()
-        assert float(first.max()) == pytest.approx(0.01, rel=1e-2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.support.methods import IDS, make_model, train_steps
-from tests.support.training import MemoryStorage, make_job, run_job, write_tiny_llama
+from tests.support.training import make_job, write_tiny_llama
 from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.methods import Reft
@@ -217,17 +217,3 @@ def test_a_merge_that_changes_the_function_is_not_published(llama: Path) -> None
     answers = iter([torch.ones(3), torch.tensor([1.0, 1.0, 1.01])])
     with pytest.raises(TrainerError, match="nothing is published"):
         merge_adapter(model, lambda: next(answers))
-
-
-def test_a_merged_run_publishes_a_whole_model(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    ended = run_job(make_job(output={"modelName": "tone", "merge": True}, data={"test": []}), tmp_path / "run")
-    assert (ended.code, storage.published.get("format")) == (0, "safetensors"), ended.message.message
-    loaded = AutoModelForCausalLM.from_pretrained(storage.published["path"])
-    base = AutoModelForCausalLM.from_pretrained(job_files / "models" / "llama")
-    moved = [name for name, value in loaded.state_dict().items() if not torch.equal(value, base.state_dict()[name])]
-    assert len(moved) == 14  # the seven matrices of each of its two layers
-    assert "PeftModel" not in (storage.published["path"] / "README.md").read_text()

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from tests.support.object_store import make_run_config, make_store
-from tests.support.training import MemoryStorage, make_job, run_job
 
 from trimtab_trainer.contract.manifests import canonical_json, config_sha256
 from trimtab_trainer.contract.messages import Usage
@@ -156,31 +155,3 @@ def test_the_statement_holds_the_configuration_that_the_digest_is_of(directory: 
     assert build["internalParameters"]["configDigest"] == f"sha256:{config_sha256(config)}"
     again = RunConfig.model_validate({**config.to_json(), **said, "attempt": 9, "image": "another"})
     assert config_sha256(again) == config_sha256(config), "whoever runs it again has the same configuration"
-
-
-def test_a_run_states_the_files_that_it_publishes(
-    job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("models", "data"):
-        (tmp_path / name).symlink_to(job_files / name)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    config = make_job(training={"maxSteps": 1})
-
-    ended = run_job(config, tmp_path / "run")
-
-    assert ended.code == 0, ended.message.message
-    published = storage.published["path"]
-    files = {
-        path.relative_to(published).as_posix(): sha256(path.read_bytes()).hexdigest()
-        for path in published.rglob("*")
-        if path.is_file() and path.name != "provenance.json"
-    }
-    found = json.loads((published / "provenance.json").read_bytes())
-    assert {entry["name"]: entry["digest"]["sha256"] for entry in found["subject"]} == files
-    assert (
-        found["predicate"]["buildDefinition"]["internalParameters"]["configDigest"] == f"sha256:{config_sha256(config)}"
-    )
-    assert set(found["predicate"]["runDetails"]["builder"]["version"]) >= {"torch", "transformers", "peft"}
-    card = ModelCard.load(published / "README.md")
-    assert card.data.eval_results, "the hub finds results on the card"

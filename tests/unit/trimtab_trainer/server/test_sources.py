@@ -7,46 +7,12 @@ from typing import Any
 
 import pytest
 from tests.support.object_store import BUCKET, admin_client, make_store
-from tests.support.serving import Running, eventually, make_config, running
+from tests.support.serving import VERSIONS, Running, eventually, make_config, publish, running
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.contract.manifests import FileEntry, ModelManifest, sha256_hex
 from trimtab_trainer.contract.run_config import ServedVersion
 from trimtab_trainer.server.sources import StoreSource
 from trimtab_trainer.store.object_store import ObjectStore
-
-PREFIX = "runs/team/models/tone"
-
-
-def publish(store: ObjectStore, folder: Path, version: int, **changes: Any) -> ServedVersion:
-    """As training publishes: files, then the manifest."""
-    files = []
-    for path in sorted(folder.iterdir()):
-        key = f"{PREFIX}/{version}/{path.name}"
-        store.put(key, path.read_bytes())
-        files.append(FileEntry(key=key, path=path.name, size=path.stat().st_size, sha256=sha256_hex(path.read_bytes())))
-    job = {"namespace": "team", "name": "tone", "uid": "uid-1"}
-    lineage = {"job": job, "attempt": 1, "step": 5, "datasets": [], "configDigest": "x", "image": ""}
-    document = {
-        "modelName": "tone",
-        "version": version,
-        "format": "peftAdapter",
-        "baseModel": {"uri": f"s3://{BUCKET}/base", "digest": ""},
-        "lineage": lineage,
-        "files": [file.to_json() for file in files],
-        "metrics": {},
-        "createdAt": "2026-01-01T00:00:00Z",
-        **changes,
-    }
-    manifest = ModelManifest.model_validate(document).to_bytes()
-    store.put(f"{PREFIX}/{version}/manifest.json", manifest)
-    return ServedVersion(
-        name=f"tone-v{version}",
-        version=version,
-        artifact_uri=store.uri(f"{PREFIX}/{version}"),
-        manifest_sha256=sha256_hex(manifest),
-        format="peftAdapter",
-    )
 
 
 @asynccontextmanager
@@ -70,7 +36,7 @@ async def test_a_published_version_is_served_and_a_changed_one_is_not(
     store: ObjectStore, s3_endpoint: str, credentials: Path, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     good, bad = publish(store, folders["tone-v1"], 1), publish(store, folders["tone-v2"], 2)
-    key = f"{PREFIX}/2/adapter_model.safetensors"
+    key = f"{VERSIONS}/2/adapter_model.safetensors"
     data = bytearray(store.get(key))
     data[-1] ^= 1
     admin_client(s3_endpoint).put_object(Bucket=BUCKET, Key=key, Body=bytes(data))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,23 @@ async def server_fixture(folders: dict[str, Path]) -> AsyncIterator[Running]:
         yield server
 
 
+@cache
+def loaded(folder: Path, adapter: Path | None = None) -> Any:
+    """A model as the libraries load it."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return (model if adapter is None else PeftModel.from_pretrained(model, adapter)).eval()
+
+
 def reference(folders: dict[str, Path], name: str, content: str, tokens: int) -> str:
     """Greedy decoding by the libraries themselves."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folders["base" if name != "tone-v9" else name])
-    if name not in {"base", "tone-v9"}:
-        model = PeftModel.from_pretrained(model, folders[name])
+    is_whole = name in {"base", "tone-v9"}
+    model = loaded(folders[name]) if is_whole else loaded(folders["base"], folders[name])
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.inference_mode():
-        answer = model.eval().generate(**prompt, max_new_tokens=tokens, do_sample=False)
+        answer = model.generate(**prompt, max_new_tokens=tokens, do_sample=False)
     return str(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 
 

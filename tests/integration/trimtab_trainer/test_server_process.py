@@ -14,8 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.object_store import make_store
-from tests.support.serving import make_config, served
-from tests.unit.trimtab_trainer.server.test_sources import publish
+from tests.support.serving import make_config, publish, save_models, served
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import ServerConfig
@@ -82,9 +81,8 @@ def wait_until_ready(url: str, process: "subprocess.Popen[str]") -> None:
     pytest.fail(f"not ready: {process.communicate(timeout=1)[0] if process.poll() is not None else 'too slow'}")
 
 
-def test_the_process(
-    store: ObjectStore, s3_endpoint: str, credentials: Path, folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_process(store: ObjectStore, s3_endpoint: str, credentials: Path, tmp_path: Path) -> None:
+    folders = save_models(tmp_path / "models")
     for path in folders["base"].iterdir():
         store.put(f"base/{path.name}", path.read_bytes())
     version = publish(store, folders["tone-v1"], 1)
