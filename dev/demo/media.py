@@ -11,7 +11,6 @@ example's job.
 import csv
 import gzip
 import io
-import json
 import math
 import random
 import struct
@@ -26,30 +25,13 @@ import torch
 from models import tiny_bert
 from PIL import Image, ImageDraw
 from pyarrow import parquet
-from transformers import (
-    AutoTokenizer,
-    CLIPConfig,
-    CLIPModel,
-    CLIPProcessor,
-    ViTConfig,
-    ViTModel,
-    Wav2Vec2Config,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
-    Wav2Vec2Processor,
-    YolosConfig,
-    YolosForObjectDetection,
-)
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
+from tiny_media import RATE, save_clip, save_vit, save_wav2vec2, save_yolos
+from transformers import AutoTokenizer
 
 SEED = 42
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLOURS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 230)}
 TONES = {"A": 440, "B": 880, "C": 1760}
-RATE = 16000
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -123,8 +105,7 @@ def write_splits(destination: Path, rows: list[dict[str, Any]]) -> None:
 
 def tiny_vit(_: Path, destination: Path) -> None:
     """A vision transformer for pictures of 8 x 8."""
-    ViTModel(ViTConfig(image_size=8, patch_size=2, **SHAPE)).save_pretrained(destination)
-    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(destination)
+    save_vit(destination, edge=8, patch=2, shape=SHAPE)
 
 
 def tiny_clip(_: Path, destination: Path) -> None:
@@ -132,44 +113,17 @@ def tiny_clip(_: Path, destination: Path) -> None:
     tiny_bert(_, destination)  # its tokenizer; the weights are replaced
     tokenizer = AutoTokenizer.from_pretrained(destination)
     tokenizer.model_max_length = 32
-    ends = {
-        "bos_token_id": tokenizer.cls_token_id,
-        "eos_token_id": tokenizer.sep_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    text = {**SHAPE, "vocab_size": len(tokenizer), "max_position_embeddings": 32, **ends}
-    vision = {**SHAPE, "image_size": 8, "patch_size": 2}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(destination)
-    size = {"height": 8, "width": 8}
-    CLIPProcessor(CLIPImageProcessorPil(size=size, crop_size=size), tokenizer).save_pretrained(destination)
+    save_clip(destination, tokenizer, edge=8, patch=2, width=32, shape=SHAPE)
 
 
 def tiny_yolos(_: Path, destination: Path) -> None:
     """A detector of at most six things in pictures of 64 x 64."""
-    config = YolosConfig(image_size=[64, 64], patch_size=8, num_detection_tokens=6, **SHAPE)
-    YolosForObjectDetection(config).save_pretrained(destination)
-    YolosImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(destination)
+    save_yolos(destination, edge=64, patch=8, things=6, shape=SHAPE)
 
 
 def tiny_wav2vec2(_: Path, destination: Path) -> None:
     """A listener with three letters and 100 frames a second."""
-    letters = {letter: number for number, letter in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *TONES])}
-    config = Wav2Vec2Config(
-        vocab_size=len(letters),
-        conv_dim=(32, 32),
-        conv_kernel=(10, 16),
-        conv_stride=(10, 16),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        mask_time_prob=0.0,
-        pad_token_id=0,
-        **SHAPE,
-    )
-    Wav2Vec2ForCTC(config).save_pretrained(destination)
-    (destination / "vocab.json").write_text(json.dumps(letters))
-    tokenizer = Wav2Vec2CTCTokenizer(str(destination / "vocab.json"))
-    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(sampling_rate=RATE), tokenizer).save_pretrained(destination)
+    save_wav2vec2(destination, letters=list(TONES), channels=32, shape=SHAPE, mask_time_prob=0.0)
 
 
 BUILDERS: dict[str, Callable[[Path, Path], None]] = {

@@ -1,6 +1,5 @@
 """Tiny random models of images and sounds, and the files that they learn from."""
 
-import json
 import math
 import struct
 import wave
@@ -9,27 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dev.demo.tiny_media import RATE, save_clip, save_vit, save_wav2vec2, save_yolos
 from PIL import Image, ImageDraw
 from tests.support.training import byte_tokenizer, write_jsonl
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPProcessor,
-    ResNetConfig,
-    ResNetModel,
-    ViTConfig,
-    ViTModel,
-    Wav2Vec2Config,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
-    Wav2Vec2Processor,
-    YolosConfig,
-    YolosForObjectDetection,
-)
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import ResNetConfig, ResNetModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
 
 EDGE, PATCH = 16, 4
 SHAPE: dict[str, Any] = {
@@ -39,15 +22,12 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 4,
 }
 COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230), "green": (30, 200, 30)}
-LETTERS = {letter: number for number, letter in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", "A", "B", "C"])}
-RATE = 16000
 
 
 def write_tiny_vit(directory: Path) -> Path:
     """A vision transformer without a head."""
     torch.manual_seed(7)
-    ViTModel(ViTConfig(image_size=EDGE, patch_size=PATCH, **SHAPE)).save_pretrained(directory)
-    ViTImageProcessorPil(size={"height": EDGE, "width": EDGE}).save_pretrained(directory)
+    save_vit(directory, edge=EDGE, patch=PATCH, shape=SHAPE)
     return directory
 
 
@@ -63,45 +43,23 @@ def write_tiny_resnet(directory: Path) -> Path:
 def write_tiny_clip(directory: Path) -> Path:
     """Two towers."""
     torch.manual_seed(7)
-    ends = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 257}
-    text = {**SHAPE, "vocab_size": 258, "max_position_embeddings": 64, **ends}
-    vision = {**SHAPE, "image_size": EDGE, "patch_size": PATCH}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(directory)
     tokenizer = byte_tokenizer(chat_template=None)
     tokenizer.model_max_length = 64
-    size = {"height": EDGE, "width": EDGE}
-    CLIPProcessor(CLIPImageProcessorPil(size=size, crop_size=size), tokenizer).save_pretrained(directory)
+    save_clip(directory, tokenizer, edge=EDGE, patch=PATCH, width=16, shape=SHAPE)
     return directory
 
 
 def write_tiny_wav2vec2(directory: Path) -> Path:
     """A listener with an alphabet of three letters and 100 frames a second."""
     torch.manual_seed(7)
-    config = Wav2Vec2Config(
-        vocab_size=len(LETTERS),
-        conv_dim=(16, 16),
-        conv_kernel=(10, 16),
-        conv_stride=(10, 16),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        mask_time_length=2,
-        pad_token_id=0,
-        **SHAPE,
-    )
-    Wav2Vec2ForCTC(config).save_pretrained(directory)
-    (directory / "vocab.json").write_text(json.dumps(LETTERS))
-    tokenizer = Wav2Vec2CTCTokenizer(str(directory / "vocab.json"))
-    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(sampling_rate=RATE), tokenizer).save_pretrained(directory)
+    save_wav2vec2(directory, letters="ABC", channels=16, shape=SHAPE, mask_time_length=2)
     return directory
 
 
 def write_tiny_yolos(directory: Path) -> Path:
     """A detector of at most four things."""
     torch.manual_seed(7)
-    config = YolosConfig(image_size=[32, 32], patch_size=8, num_detection_tokens=4, num_labels=2, **SHAPE)
-    YolosForObjectDetection(config).save_pretrained(directory)
-    YolosImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(directory)
+    save_yolos(directory, edge=32, patch=8, things=4, shape=SHAPE, num_labels=2)
     return directory
 
 

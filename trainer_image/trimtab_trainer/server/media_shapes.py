@@ -29,6 +29,7 @@ class ImageShape(Shape):
     url, endpoint, body = "/v1/image-classification", "image-classification", ImageRequest
     kinds = ("imageClassification",)
     max_body_bytes = MAX_BODY_BYTES
+    is_media = True
 
     def prepare(self, asked: ImageRequest, head: Head) -> Prepared:
         """Images as the model's processor makes them."""
@@ -46,6 +47,7 @@ class DetectionShape(Shape):
     url, endpoint, body = "/v1/object-detection", "object-detection", DetectionRequest
     kinds = ("objectDetection",)
     max_body_bytes = MAX_BODY_BYTES
+    is_media = True
 
     def prepare(self, asked: DetectionRequest, head: Head) -> Prepared:
         """Images as the model's processor makes them."""
@@ -68,6 +70,7 @@ class ChoiceShape(Shape):
     url, endpoint, body = "/v1/zero-shot-image-classification", "zero-shot-image-classification", ChoiceRequest
     kinds = ("imageTextMatching",)
     max_body_bytes = MAX_BODY_BYTES
+    is_media = True
 
     def prepare(self, asked: ChoiceRequest, head: Head) -> Prepared:
         """Labels in the sentence that the model was trained to know them by."""
@@ -108,6 +111,7 @@ class RecordingShape(Shape):
 
     url, endpoint = "/v1/audio/transcriptions", "transcriptions"
     kinds = ("speechRecognition",)
+    is_media = True
 
     async def read(self, request: Request) -> Recording:
         """A form with the file.

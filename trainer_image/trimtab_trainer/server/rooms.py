@@ -1,5 +1,6 @@
 """What the endpoints of the built-in server share: the engine, and a limited number of places."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -11,6 +12,9 @@ from trimtab_trainer.server.openai_api import ApiError
 from trimtab_trainer.server.target import Target
 from trimtab_trainer.server.versions import Versions
 
+MEDIA_AT_ONCE = 8
+"""Requests with images or recordings whose bytes are in memory; others wait before their bodies are read."""
+
 
 class Rooms:
     """What the endpoints share. Belongs to the event loop."""
@@ -18,6 +22,8 @@ class Rooms:
     def __init__(self, engine: Engine, versions: Versions[Target], metrics: Metrics, front: Front) -> None:
         self.engine, self.versions, self.metrics, self.front = engine, versions, metrics, front
         self.open_requests = 0
+        self.media = asyncio.Semaphore(MEDIA_AT_ONCE)
+        """Of requests with images or recordings, which are many times larger than texts."""
 
     @contextmanager
     def place(self) -> Iterator[None]:

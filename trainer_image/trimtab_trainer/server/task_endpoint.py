@@ -1,6 +1,7 @@
 """Everything but text generation: one endpoint for each shape of requests."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from trimtab_trainer.server.target import Target, TaskTarget
 from trimtab_trainer.server.task_lane import TaskWork
 from trimtab_trainer.server.task_shapes import ClassifyShape, Prepared, QuestionShape, Shape, TokenShape
 
+UPLOAD_SECONDS = 60
 SHAPES: tuple[Shape, ...] = (
     ClassifyShape(),
     TokenShape(),
@@ -40,13 +42,17 @@ class TaskEndpoint:
 
     async def _answer(self, request: Request, exchange: Exchange) -> None:
         with self._rooms.place():
-            asked = await self._shape.read(request)
-            with self._rooms.lease(asked.model, asked.user) as target:
-                exchange.version = target.name
-                head = head_of(target, asked, self._shape)
-                prepared = await asyncio.to_thread(self._shape.prepare, asked, head)
-                exchange.prompt_tokens = prepared.tokens
-                answers = await self._answers(target, head, prepared, exchange)
+            async with self._rooms.media if self._shape.is_media else nullcontext():
+                await self._answer_in_place(request, exchange)
+
+    async def _answer_in_place(self, request: Request, exchange: Exchange) -> None:
+        asked = await self._read(request)
+        with self._rooms.lease(asked.model, asked.user) as target:
+            exchange.version = target.name
+            head = head_of(target, asked, self._shape)
+            prepared = await asyncio.to_thread(self._shape.prepare, asked, head)
+            exchange.prompt_tokens = prepared.tokens
+            answers = await self._answers(target, head, prepared, exchange)
         if answers is None:
             exchange.client_left()
             return
@@ -57,6 +63,14 @@ class TaskEndpoint:
         if isinstance(document, dict) and document.get("object") == "list":
             document = {"object": "list", "model": exchange.version, **document}
         await exchange.send_json(200, document)
+
+    async def _read(self, request: Request) -> Any:
+        """The request. Who is slow to send it must not keep others from the few places."""
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await self._shape.read(request)
+        except TimeoutError as error:
+            raise ApiError(408, f"The body must arrive within {UPLOAD_SECONDS} seconds.") from error
 
     async def _answers(self, target: Target, head: Head, prepared: Prepared, exchange: Exchange) -> list[Any] | None:
         """The engine's answers; None when the client leaves first."""

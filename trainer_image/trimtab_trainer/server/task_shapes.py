@@ -43,6 +43,8 @@ class Shape(ABC):
     """Of the heads that answer."""
     body: ClassVar[type[ModelRequest]]
     max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
+    is_media: ClassVar[bool] = False
+    """Bodies have images or recordings."""
 
     async def read(self, request: Request) -> Any:
         """The request, checked as far as that needs no model.

@@ -100,6 +100,9 @@ async def test_each_task_says_what_the_evaluation_says(version: Path) -> None:
         ):
             refused = await server.client.post("/v1/classify", json={"model": "tone", "input": "a", **body})
             assert (refused.status_code, words in refused.json()["error"]["message"]) == (400, True), refused.text
+        metrics = (await server.client.get("/metrics")).text
+        assert 'requests_total{code="200",endpoint="token-classification",version="tone-v1"} 3.0' in metrics
+        assert 'requests_total{code="400",endpoint="classify",version="tone-v1"} 3.0' in metrics
         chat = await server.chat("Hi")
         assert "use /v1/classify or /v1/token-classification or /v1/question-answering" in chat.text
     for (name, row), own, answer in zip(cases, expected, answers, strict=True):

@@ -1,5 +1,6 @@
 """What requests for the other tasks must look like, and what they are told when they do not."""
 
+import asyncio
 import base64
 import io
 import struct
@@ -13,6 +14,9 @@ from PIL import Image
 from tests.support.media_models import RATE, write_wav
 from tests.support.published_tasks import CASES, MAX_LENGTH, Version, publish
 from tests.support.serving import FolderSource, Running, make_config, running, served
+
+from trimtab_trainer.server import task_endpoint
+from trimtab_trainer.server.rooms import MEDIA_AT_ONCE
 
 
 def png(width: int, height: int, kind: str = "PNG") -> str:
@@ -177,3 +181,19 @@ def test_a_wav_file_that_promises_more_than_it_has(tmp_path: Path) -> None:
     data[40:44] = struct.pack("<I", 1 << 30)
     found = read_recording(Media(content=bytes(data)), rate=RATE, place="row", max_seconds=1e9)
     assert len(found) <= round(0.1 * RATE)
+
+
+async def test_who_sends_slowly_is_told_so_and_keeps_nobody_waiting(
+    bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_endpoint, "UPLOAD_SECONDS", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with serving("pictures", bases, tmp_path_factory) as (server, version):
+        late = [server.client.post(version.case.url, content=slow()) for _ in range(MEDIA_AT_ONCE + 1)]
+        assert {answer.status_code for answer in await asyncio.gather(*late)} == {408}
+        body = {"model": "tone", "inputs": IMAGE}
+        assert (await server.client.post(version.case.url, json=body)).status_code == 200

@@ -51,6 +51,12 @@ def test_version() -> None:
     assert [dataset.digest for dataset in spec.lineage.datasets] == ["sha256:1"]
     assert {metric.name: metric.value for metric in spec.metrics} == {"loss": "1", "eval_loss": "0.5"}
     assert spec.verified_at
+    assert (spec.max_sequence_length, spec.base_model.secret_name) == (512, "")
+
+
+def test_a_version_of_a_gated_model_says_what_opens_it() -> None:
+    version, _ = complete(World(make_job(model={"uri": "hf://org/model", "secretName": "hub-token"})))
+    assert (version.spec.base_model.uri, version.spec.base_model.secret_name) == ("hf://org/model", "hub-token")
 
 
 @pytest.mark.parametrize(
