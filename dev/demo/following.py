@@ -15,7 +15,7 @@ def follow(job: str, namespace: str, *, seconds: float) -> Manifest:
     deadline = time.monotonic() + seconds
     display = _Display()
     while True:
-        seen = get("finetunejob", job, namespace) or {}
+        seen = get("FineTuneJob", job, namespace) or {}
         display.show(_line(seen), state=str(seen.get("status", {}).get("state", "")))
         if is_true(seen, "Complete"):
             display.end()

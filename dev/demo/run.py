@@ -72,7 +72,7 @@ def published(job: Manifest) -> Manifest:
     name = job["status"]["modelVersion"]
 
     def ready() -> Manifest | None:
-        found = get("modelversion", name, NAMESPACE)
+        found = get("ModelVersion", name, NAMESPACE)
         return found if is_true(found, "Ready") else None
 
     with step(f"Waiting for ModelVersion {name}", "1-5 s"):
@@ -84,7 +84,7 @@ def roll_out(manifest: Manifest, version: Manifest) -> Manifest:
     name, number = manifest["metadata"]["name"], version["spec"]["version"]
 
     def ready() -> Manifest | None:
-        found = get("modelrollout", name, NAMESPACE)
+        found = get("ModelRollout", name, NAMESPACE)
         if condition(found, "Stalled").get("status") == "True":
             raise StepFailedError(f"ModelRollout {name} is stalled: {condition(found, 'Stalled').get('message')}")
         is_serving = found is not None and found.get("status", {}).get("stableVersion") == number

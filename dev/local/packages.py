@@ -124,7 +124,7 @@ def _link_local_scripts(target: Path) -> None:
 def ensure_venv() -> None:
     """The checkout's `.venv`: operator and development tools, the packages themselves in editable form."""
     environment = REPOSITORY / ".venv"
-    _fill(environment, "operator,dev", "Preparing .venv with the operator and the development tools", "15-40 s")
+    _fill(environment, "operator,dev,cluster", "Preparing .venv with the operator and the development tools", "15-40 s")
 
 
 def ensure_trainer_venv() -> Path:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 )
 def test_what_the_api_server_refuses(spec: dict[str, Any], says: str, namespace: str) -> None:
     with pytest.raises(kube.KubectlError) as refused:
-        kube.apply(fine_tune_job(namespace, "bad", **spec))
+        kube.kubectl_apply(fine_tune_job(namespace, "bad", **spec))
     assert says in str(refused.value)
     assert kube.get("ftj", "bad", namespace) is None
 
@@ -107,14 +107,14 @@ def test_wrong_credentials(namespace: str) -> None:
 
 
 def test_missing_secret(namespace: str) -> None:
-    kube.kubectl("delete", "secret", "trimtab-store", "-n", namespace)
+    kube.delete("secrets", "trimtab-store", namespace)
     kube.apply(fine_tune_job(namespace, "bad"))
     failed = kube.condition(wait_for_state(namespace, "bad", "Failed"), "Failed")
     assert failed["reason"] == "StorageSecretMissing"
 
 
 def test_an_unknown_profile_waits_for_it_and_goes_on(namespace: str) -> None:
-    kube.kubectl("delete", "tprof", "e2e-later", "--ignore-not-found")
+    kube.delete("tprof", "e2e-later")
     kube.apply(fine_tune_job(namespace, "early", profile="e2e-later", training={"maxSteps": 5}))
     job = wait_for_state(namespace, "early", "Rejected")
     accepted = kube.condition(job, "Accepted")
@@ -123,7 +123,7 @@ def test_an_unknown_profile_waits_for_it_and_goes_on(namespace: str) -> None:
     assert not kube.items("jobs", namespace)
     kube.apply(small_profile("e2e-later", memory="2Gi"))
     wait_for_state(namespace, "early", "Complete")
-    kube.kubectl("delete", "tprof", "e2e-later")
+    kube.delete("tprof", "e2e-later")
 
 
 def small_profile(name: str = "e2e-small", *, memory: str = "1Gi") -> kube.Manifest:

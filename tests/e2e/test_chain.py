@@ -38,12 +38,11 @@ def rollout(namespace: str, name: str, version: int = 1) -> kube.Manifest:
 
 
 def wait_for_rollout(namespace: str, name: str, version: int) -> kube.Manifest:
-    def look() -> kube.Manifest | None:
-        found = kube.get("mro", name, namespace)
+    def look(found: kube.Manifest | None) -> kube.Manifest | None:
         ready = found and kube.condition(found, "Ready")["status"] == "True"
         return found if found and ready and found["status"].get("stableVersion") == version else None
 
-    return kube.eventually(look, what=f"rollout {name} serving version {version}", timeout=240)
+    return kube.wait_for("mro", name, namespace, look, what=f"rollout {name} serving version {version}", timeout=240)
 
 
 def test_from_job_to_answer_and_to_the_next_version(namespace: str, bucket: Bucket) -> None:
@@ -65,7 +64,7 @@ def test_from_job_to_answer_and_to_the_next_version(namespace: str, bucket: Buck
     version = kube.get("mdv", "tone-v1", namespace)
     assert version is not None
     assert version["spec"]["source"]["uid"] == job["metadata"]["uid"]
-    kube.eventually(lambda: kube.is_true("mdv", "tone-v1", namespace, "Verified"), what="tone-v1 verified")
+    kube.wait_for_condition("mdv", "tone-v1", namespace, "Verified")
 
     wait_for_rollout(namespace, "tone", 1)
     with forwarded(namespace, "tone") as url:
@@ -151,8 +150,8 @@ def test_two_pods_train_together(namespace: str) -> None:
 
 def test_ttl_removes_job_and_pods_and_keeps_the_version(namespace: str) -> None:
     kube.apply(fine_tune_job(namespace, "brief", training={"maxSteps": 5}, runPolicy={"ttlSecondsAfterFinished": 5}))
-    kube.eventually(lambda: kube.get("mdv", "brief-v1", namespace), what="version of brief")
-    kube.eventually(lambda: kube.get("ftj", "brief", namespace) is None, what="brief gone", timeout=60)
+    kube.wait_for("mdv", "brief-v1", namespace, lambda version: version, what="version of brief")
+    kube.wait_for("ftj", "brief", namespace, lambda job: job is None, what="brief gone", timeout=60)
     kube.eventually(lambda: not kube.items("jobs", namespace), what="its Job gone", timeout=60)
     assert kube.get("mdv", "brief-v1", namespace) is not None
 

@@ -79,26 +79,24 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def wait_for_state(namespace: str, name: str, *states: str, timeout: float = 240) -> Manifest:
     """The job, once its state is one of these; fails at once when it came to rest in another one."""
 
-    def look() -> Manifest | None:
-        job = kube.get("ftj", name, namespace)
+    def look(job: Manifest | None) -> Manifest | None:
         state = (job or {}).get("status", {}).get("state", "")
         if job and state in states:
             return job
         if state in ("Complete", "Failed"):
-            raise AssertionError(f"{name} is {state}, not {' or '.join(states)}: {(job or {})['status']['conditions']}")
+            raise AssertionError(f"{name} is not {' or '.join(states)}: {kube.summary(job)}")
         return None
 
-    return kube.eventually(look, what=f"{name} {' or '.join(states)}\n", timeout=timeout)
+    return kube.wait_for("ftj", name, namespace, look, what=f"{name} {' or '.join(states)}", timeout=timeout)
 
 
 def wait_for_step(namespace: str, name: str, step: int, *, timeout: float = 240) -> Manifest:
     """The job, once a checkpoint of this step or a later one is committed and it still runs."""
 
-    def look() -> Manifest | None:
-        job = kube.get("ftj", name, namespace)
+    def look(job: Manifest | None) -> Manifest | None:
         status = (job or {}).get("status", {})
         if status.get("state") in ("Complete", "Failed"):
-            raise AssertionError(f"{name} is already {status['state']}: {status['conditions']}")
+            raise AssertionError(f"{name} has ended already: {kube.summary(job)}")
         return job if status.get("lastCheckpoint", {}).get("step", -1) >= step else None
 
-    return kube.eventually(look, what=f"checkpoint of step {step} of {name}", timeout=timeout, every=1)
+    return kube.wait_for("ftj", name, namespace, look, what=f"checkpoint of step {step} of {name}", timeout=timeout)
