@@ -54,6 +54,8 @@ def prepare() -> None:
     packages.ensure_cluster_tools()
     binaries.kubernetes()
     binaries.tools()
+    # The unit tests need no network then.
+    binaries.kstatus()
     if not environment.users_store():
         binaries.object_store()
 
