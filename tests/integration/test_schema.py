@@ -252,9 +252,14 @@ REFUSED = [
     ),
     *(
         job(f"{field} does not go with", {**grpo(LENGTH), f"spec.{field}": value}, f"{name} with answers of the model")
-        for (name, (field, _)), value in zip(NOT_WITH_SAMPLES.items(), ({"fgm": {}}, 5, {}, 3.5), strict=True)
+        for (name, (field, *_)), value in zip(NOT_WITH_SAMPLES.items(), ({"fgm": {}}, 5, {}, 3.5), strict=True)
     ),
     job("spec.objective.grpo.rewards", grpo(), "no rewards"),
+    job(
+        "keepBest must not be above samplesPerPrompt",
+        {"spec.objective": {"tao": {"rewards": [LENGTH], "samplesPerPrompt": 4, "keepBest": 5}}},
+        "more answers kept than drawn",
+    ),
     job("must have at most one rewardModel", grpo(JUDGE, JUDGE), "two reward models"),
     job("exactly one of exactMatch, wordOverlap", grpo({**LENGTH, **JUDGE}), "two rewards in one"),
     job("length needs minimumTokens or maximumTokens", grpo({"length": {}}), "a length without a bound"),
@@ -292,7 +297,6 @@ REFUSED = [
         "two kinds of credentials",
     ),
     # Not in this release
-    *(job(f"{name} {NOT_YET}", {"spec.objective": {name: {"beta": 0.1}}}, name) for name in ("tao",)),
     *(
         job(
             f"objective.{name} needs the task {' or '.join(tasks)}",

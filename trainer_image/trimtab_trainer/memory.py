@@ -62,7 +62,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     texts = 3 if config.objective.few_shot is not None else 1  # each example with two partners
     per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
     # The weights as they were, and the current ones set aside meanwhile.
-    reference = 2 * (config.objective.dpo is not None or config.objective.from_rewards is not None)
+    reference = 2 * ((config.objective.dpo or config.objective.grpo or config.objective.rloo) is not None)
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,

@@ -218,8 +218,8 @@ def check_sampling(config: RunConfig) -> None:
         "ewc": training.continual.ewc if training.continual is not None else None,
         "spikeFactor": training.divergence.spike_factor,
     }
-    for name, (field, why) in NOT_WITH_SAMPLES.items():
-        if chosen[name] is not None:
+    for name, (field, why, objectives) in NOT_WITH_SAMPLES.items():
+        if chosen[name] is not None and config.objective.kind in objectives:
             raise _invalid(f"`{field}` does not go with `objective.{config.objective.kind}`: {why}. Leave it out.")
     for term in settings.rewards:
         rule_of(term)

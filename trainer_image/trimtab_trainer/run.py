@@ -37,6 +37,7 @@ from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.state import LoopState, RunState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.store.probe import probe_store
+from trimtab_trainer.tasks.task import WorksInRounds
 from trimtab_trainer.train import save_checkpoint, train
 from trimtab_trainer.training_run import TrainingRun
 
@@ -113,6 +114,8 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     if max(starts.values(), default=0) >= prepared.total_steps:
         attempt.warn("`training.gradualUnfreezing` is slower than the run: the lowest layers never begin to move.")
     state = RunState(loop, prepared.model, optimizer, anchor=prepared.anchor, starts=starts)
+    if isinstance(prepared.task, WorksInRounds):
+        state.task_memory = prepared.task.memory
     state.start_sample = sample_weights(trainable)
     if config.training.exponential_moving_average is not None:
         state.average = prepared.model.copy_of_trainable()

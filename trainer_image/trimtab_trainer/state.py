@@ -99,6 +99,8 @@ class RunState:
     """Running average of the trained weights; empty where none is kept."""
     start_sample: Mapping[str, Tensor] = field(default_factory=dict)
     """Some weights as they were before the first step, to see how far they move."""
+    task_memory: dict[str, Tensor] = field(default_factory=dict)
+    """What the task made to learn from, where it does; shared with it."""
     anchor: Anchor | None = None
     """Springs of continual learning."""
     starts: Mapping[str, int] = field(default_factory=dict)
@@ -116,13 +118,18 @@ class RunState:
         best = {} if is_current else {f"best/{name}": tensor for name, tensor in self.best_weights.items()}
         average = {f"average/{name}": tensor for name, tensor in self.average.items()}
         fisher = {f"fisher/{name}": tensor for name, tensor in self.anchor.fisher.items()} if self.anchor else {}
-        return {**weights, **moments, **best, **average, **fisher}
+        memory = {f"task/{name}": tensor for name, tensor in self.task_memory.items()}
+        return {**weights, **moments, **best, **average, **fisher, **memory}
 
     def restore(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Become the state that `tensors` and `to_document` described."""
         self.loop = LoopState.model_validate_json(json.dumps(document))
         self.model.load_trainable({name: tensors[f"weights/{name}"] for name in self.model.trainable})
         load_optimizer(self.optimizer, self.model.trainable, tensors, step=self.loop.updates, starts=self.starts)
+        memory = {
+            name.removeprefix("task/"): tensor.cpu() for name, tensor in tensors.items() if name.startswith("task/")
+        }
+        self.task_memory.update(memory)
         for name, tensor in self.average.items():
             tensor.copy_(tensors[f"average/{name}"])
         if self.anchor is not None and self.anchor.settings.ewc is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from trimtab_trainer.practices.divergence import last_losses, note_step, skip_or
 from trimtab_trainer.practices.memory_backoff import noticing_shortage
 from trimtab_trainer.practices.schedule import learning_rate
 from trimtab_trainer.state import Best
-from trimtab_trainer.tasks.task import LOWER_IS_BETTER, Telling
+from trimtab_trainer.tasks.task import LOWER_IS_BETTER, Round, Telling, WorksInRounds
 from trimtab_trainer.training_run import TrainingRun
 
 HISTORY_LINES = 2000
@@ -47,6 +47,8 @@ def train(run: TrainingRun) -> None:
             save_checkpoint(run)
         if run.is_finished:
             return
+        if isinstance(run.task, WorksInRounds):
+            add_counts(run, run.task.begin_step(run.model, where(run)))
         train_one_step(run)
         run.report(run)
 
@@ -83,7 +85,7 @@ def train_one_step(run: TrainingRun) -> None:
         loop.window_targets += targets
     loop.targets += targets
     counts = sum_counts(told, device) if told else {}
-    loop.window_sums = {name: loop.window_sums.get(name, 0.0) + value for name, value in counts.items()}
+    add_counts(run, counts)
     tokens = counts.get("tokens", sum(example.length for example in examples_of(run.train, batch)))
     count(run, batch, tokens=round(tokens), seconds=time.perf_counter() - started)
     if is_log_due(run):
@@ -154,6 +156,26 @@ def seed_dropout(run: TrainingRun, micro_batch: int) -> None:
 def examples_of(split: Split, rows: Sequence[Row]) -> list[Any]:
     """The examples of some rows."""
     return [split.encoded[index] for row in rows for index in row]
+
+
+def add_counts(run: TrainingRun, counts: Mapping[str, float]) -> None:
+    """For the next line of `metrics.jsonl`."""
+    sums = run.state.loop.window_sums
+    run.state.loop.window_sums = sums | {name: sums.get(name, 0.0) + value for name, value in counts.items()}
+
+
+def where(run: TrainingRun) -> Round:
+    """What a task that works in rounds needs to know."""
+    return Round(
+        step=run.step,
+        total_steps=run.total_steps,
+        examples=run.train.encoded,
+        rows_of=lambda step: [index for row in run.plan.global_batch(step) for index in row],
+        tokens_per_batch=run.tokens_per_batch,
+        rank=run.world.rank,
+        world_size=run.world.world_size,
+        stop=run.stop,
+    )
 
 
 def count(run: TrainingRun, batch: Sequence[Row], *, tokens: int, seconds: float) -> None:

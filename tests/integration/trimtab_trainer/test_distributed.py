@@ -39,6 +39,17 @@ def test_two_processes_train_as_one(changes: dict[str, Any], directory: Path) ->
         assert line == pytest.approx(expected, rel=2e-4)
 
 
+@pytest.mark.parametrize("name", ["grpo", "tao"])
+def test_processes_share_the_drawing_of_answers(name: str, directory: Path) -> None:
+    rewards = [{"regularExpression": {"pattern": "[a-m]"}}, {"wordOverlap": {}}]
+    settings = {"rewards": rewards, "samplesPerPrompt": 3, "sampling": {"maxNewTokens": 4}}
+    data = {split: [{"uri": f"s3://data/{split}-prompts.jsonl"}] for split in ("train", "validation", "test")}
+    both = run_ranks(make_job(objective={name: settings}, data=data, training={"maxSteps": 4}), directory)
+    assert [ended["code"] for ended in both] == [0, 0]
+    told = [line["samples"] for line in both[0]["history"] if "samples" in line]
+    assert told == ([3 * 4] * 4 if name == "grpo" else [3 * 8, 3 * 8])
+
+
 def test_sigterm_on_any_rank_stops_all_at_the_same_step(directory: Path) -> None:
     both = run_ranks(make_job(), directory, stops={1: {"term_at": 8}})
     assert [ended["code"] for ended in both] == [ExitCode.INTERRUPTED, ExitCode.INTERRUPTED]

@@ -125,6 +125,7 @@ JOBS = [
     pytest.param({**LABELLED, "objective": {"fewShot": {"head": "prototypes"}}}, id="few-shot, prototypes, lora"),
     pytest.param({**sampling("grpo"), "training": {"microBatchSize": 2}}, id="grpo, lora"),
     pytest.param({**sampling("rloo", beta=0), "method": {"full": {}}}, id="rloo, full"),
+    pytest.param({**sampling("tao", rounds=2, keepBest=2), "checkpoints": {"everySteps": 1}}, id="tao, lora"),
 ]
 
 

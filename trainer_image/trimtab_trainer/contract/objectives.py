@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from trimtab_trainer.contract.base import Document, Empty, OneOf, rules, unavailable
+from trimtab_trainer.contract.base import Document, OneOf, rules
 from trimtab_trainer.contract.rewards import Reward as RewardOfAnswer
 from trimtab_trainer.contract.rewards import RewardModelSource, Sampling
 
@@ -17,9 +17,10 @@ TASKS_OF_OBJECTIVE: Mapping[str, tuple[str, ...]] = {
     "fewShot": ("sequenceClassification",),
     "grpo": ("causalLanguageModeling",),
     "rloo": ("causalLanguageModeling",),
+    "tao": ("causalLanguageModeling",),
 }
 """The tasks that each objective is for, by their names in the spec; `supervised` is for all of them."""
-SAMPLING = ("grpo", "rloo")
+SAMPLING = ("grpo", "rloo", "tao")
 """The objectives that learn from answers of the model itself."""
 
 
@@ -78,12 +79,13 @@ class FewShot(Document):
     """Strength of the L2 penalty of the logistic regression: scikit-learn's 1 / C, on features scaled to a mean length of 1."""
 
 
+_ONE_JUDGE = ("self.rewards.filter(r, has(r.rewardModel)).size() <= 1", "rewards must have at most one rewardModel")
+
+
 class FromRewards(Document):
     """What objectives have in common that learn from answers of the model itself."""
 
-    model_config = rules(
-        ("self.rewards.filter(r, has(r.rewardModel)).size() <= 1", "rewards must have at most one rewardModel"),
-    )
+    model_config = rules(_ONE_JUDGE)
 
     rewards: list[RewardOfAnswer] = Field(min_length=1, max_length=8)
     """What an answer is worth: the weighted sum of these terms."""
@@ -122,6 +124,25 @@ class Rloo(FromRewards):
     """What an answer's reward loses by each nat of log-ratio to the model as the job found it; 0 leaves it out. The paper has 0.03 to 0.1."""
 
 
+class Tao(FromRewards):
+    """Test-time adaptive optimisation, as Databricks named it in 2025: a model learns its own best answers, in rounds.
+
+    In each round it answers its prompts several times, rewards judge, and the best answers are learned by cross-entropy. That is
+    rejection sampling as in RAFT (Dong et al., 2023, arXiv:2304.06767), repeated.
+    """
+
+    model_config = rules(
+        _ONE_JUDGE, ("self.keepBest <= self.samplesPerPrompt", "keepBest must not be above samplesPerPrompt")
+    )
+
+    rounds: int = Field(default=2, ge=1, le=100)
+    """Rounds of about equally many steps. Answers are drawn at the start of each, with the weights as they are then, for the prompts that it will train on."""
+    keep_best: int = Field(default=1, ge=1, le=256)
+    """How many of a prompt's different answers are learned, the best ones; a prompt weighs the same with one or several."""
+    minimum_reward: float | None = None
+    """Answers below this reward are not learned from; a prompt without a better one teaches nothing in that round. Absent: the best ones, whatever they are worth."""
+
+
 class Objective(OneOf):
     """What the loss asks. Exactly one member."""
 
@@ -141,13 +162,13 @@ class Objective(OneOf):
     """Reinforcement learning from rewards (RLHF) with group-relative advantages."""
     rloo: Rloo | None = None
     """Reinforcement learning from rewards (RLHF) with leave-one-out baselines."""
-    tao: Empty | None = unavailable()
+    tao: Tao | None = None
     """Test-time adaptive optimisation: train on the best-scored samples of the model itself."""
 
     @property
     def from_rewards(self) -> FromRewards | None:
         """The member, where it learns from rewards."""
-        return self.grpo or self.rloo
+        return self.grpo or self.rloo or self.tao
 
     @property
     def reward_model(self) -> RewardModelSource | None:
@@ -161,40 +182,33 @@ class Objective(OneOf):
         return uri.removeprefix("modelversion://") if uri.startswith("modelversion://") else ""
 
 
-NOT_WITH_SAMPLES: Mapping[str, tuple[str, str]] = {
-    "adversarial": (
-        "training.adversarial",
-        "answers are drawn from the clean model, so what is trained would not be what was drawn",
-    ),
-    "embeddingNoiseAlpha": (
-        "training.embeddingNoiseAlpha",
-        "answers are drawn from the clean model, so what is trained would not be what was drawn",
-    ),
+_DRAWN_CLEAN = "answers are drawn from the clean model, so what is trained would not be what was drawn"
+NOT_WITH_SAMPLES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "adversarial": ("training.adversarial", _DRAWN_CLEAN, SAMPLING),
+    "embeddingNoiseAlpha": ("training.embeddingNoiseAlpha", _DRAWN_CLEAN, SAMPLING),
     "ewc": (
         "training.continual.ewc",
         "prompts have no given answers to take the Fisher information of; startingPoint needs none",
+        SAMPLING,
     ),
     "spikeFactor": (
         "training.divergence.spikeFactor",
         "the loss is around 0 and says nothing about how training goes; watch the reward",
+        ("grpo", "rloo"),
     ),
 }
-"""What does not go with objectives that sample: by name, the field and why."""
+"""What does not go with objectives that sample: by name, the field, why, and with which."""
 
 
 def sampling_rules() -> list[dict[str, JsonValue]]:
     """CEL rules, and their messages, for an object with `objective` and `training`."""
-    samples = " || ".join(f"has(self.objective.{objective})" for objective in SAMPLING)
     found: list[dict[str, JsonValue]] = []
-    for field, why in NOT_WITH_SAMPLES.values():
+    for field, why, objectives in NOT_WITH_SAMPLES.values():
         parts = field.split(".")
+        samples = " || ".join(f"has(self.objective.{objective})" for objective in objectives)
         is_set = " && ".join(f"has({'.'.join(('self', *parts[:end]))})" for end in range(2, len(parts) + 1))
-        found.append(
-            {
-                "rule": f"!({samples}) || !({is_set})",
-                "message": f"{field} does not go with {' and '.join(SAMPLING)}: {why}",
-            }
-        )
+        names = ", ".join(objectives[:-1]) + f" and {objectives[-1]}"
+        found.append({"rule": f"!({samples}) || !({is_set})", "message": f"{field} does not go with {names}: {why}"})
     return found
 
 

@@ -99,8 +99,12 @@ class Answering:
     def take_sums(self) -> Sums:
         """The counts since the last time, with the same names on every process."""
         taken, self.sums = self.sums, {}
-        names = (*TOLD, *(f"reward_{name}" for name in self.scorer.names))
-        return {name: taken.get(name, 0.0) for name in names}
+        return {name: taken.get(name, 0.0) for name in self.counted}
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What is counted of answers."""
+        return (*TOLD, *(f"reward_{name}" for name in self.scorer.names))
 
     def tell(self, sums: Mapping[str, float]) -> dict[str, float]:
         """A line of `metrics.jsonl` about the answers of some steps."""
@@ -179,7 +183,7 @@ class PolicyOptimization(Answering):
 class AnswersFromRewards(CausalLanguageModeling):
     """Objectives that learn from rewards of the model's own answers."""
 
-    metric_names = ("loss", "reward", "answer_tokens", "finished", "kl")
+    metric_names: Sequence[str] = ("loss", "reward", "answer_tokens", "finished", "kl")
     formats: tuple[DataFormat, ...] = ("prompt",)
     packs = False
     smooths_labels = False

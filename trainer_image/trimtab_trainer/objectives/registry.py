@@ -10,6 +10,7 @@ from trimtab_trainer.objectives.few_shot import FewShotClassification
 from trimtab_trainer.objectives.policy import AnswersFromRewards
 from trimtab_trainer.objectives.preference import PreferencesOfLanguageModels
 from trimtab_trainer.objectives.reward import RewardModels
+from trimtab_trainer.objectives.tao import BestAnswers
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.registry import task_of
 
@@ -21,6 +22,7 @@ OBJECTIVES: Mapping[tuple[str, str], TaskDefinition] = {
     ("orpo", "causalLanguageModeling"): PreferencesOfLanguageModels(),
     ("grpo", "causalLanguageModeling"): AnswersFromRewards(),
     ("rloo", "causalLanguageModeling"): AnswersFromRewards(),
+    ("tao", "causalLanguageModeling"): BestAnswers(),
 }
 """By objective and task; the objective `supervised` is every task's own loss."""
 

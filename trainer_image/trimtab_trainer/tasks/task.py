@@ -1,6 +1,7 @@
 """What a task brings to the loop: its batches, its loss, its metrics. One file per task implements it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -42,6 +43,34 @@ class Answers(Protocol):
 
     def answer(self, model: TrainableModel, examples: Sequence[Any]) -> list[Any]:
         """What the model says of each example; what examples say of the truth is not looked at."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Where training stands, for tasks that make their own examples."""
+
+    step: int
+    """The one that is about to begin; the first is 0."""
+    total_steps: int
+    examples: Sequence[Any]
+    """The training split."""
+    rows_of: Callable[[int], Sequence[int]]
+    """Indices of the examples of a step."""
+    tokens_per_batch: int
+    rank: int
+    world_size: int
+    stop: Callable[[], bool]
+
+
+@runtime_checkable
+class WorksInRounds(Protocol):
+    """A task that now and then makes what it learns from."""
+
+    memory: dict[str, Tensor]
+    """What it made, for checkpoints; always this very dictionary."""
+
+    def begin_step(self, model: TrainableModel, now: Round) -> Sums:
+        """Called before each step, on all ranks; what was counted, over all ranks."""
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.crd import custom_resource_definition, structural
 from trimtab_operator.api.rules import KNOWN, NEVER, UNCHANGED
 from trimtab_operator.api.v1alpha1 import KINDS, FineTuneJob
+from trimtab_trainer.contract.base import Document, Empty, unavailable
 
 Schema = dict[str, Any]
 IDS = [kind.resource.kind for kind in KINDS]
@@ -85,7 +86,6 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
             "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set",
             id="union",
         ),
-        pytest.param("spec.objective.tao", "false", "tao is not available in this release", id="unavailable"),
         pytest.param("spec.task", "self == oldSelf", "task is immutable", id="immutable union"),
         pytest.param("spec.managedBy", "self == oldSelf", "managedBy is immutable", id="immutable with a default"),
         pytest.param("spec.model.uri", "self == oldSelf", "model is immutable", id="immutable with its object"),
@@ -150,9 +150,19 @@ def test_descriptions_name_defaults() -> None:
     assert field(schema_of(FineTuneJob), "spec.method.lora.r")["description"] == "LoRA rank. Default: 16."
 
 
-def test_what_is_not_there_yet_may_hold_anything() -> None:
+class Announced(Document):
+    """A field whose behaviour a later release has."""
+
+    later: Empty | None = unavailable()
+    """Not yet."""
+
+
+def test_what_is_not_there_yet_is_refused_and_may_hold_anything() -> None:
     """So that the answer is 'not in this release' and not 'unknown field'."""
-    assert field(schema_of(FineTuneJob), "spec.objective.tao")["x-kubernetes-preserve-unknown-fields"] is True
+    schema = Announced.model_json_schema()
+    later = structural(schema, schema["$defs"])["properties"]["later"]
+    assert later["x-kubernetes-preserve-unknown-fields"] is True
+    assert {"rule": NEVER, "message": "later is not available in this release"} in later["x-kubernetes-validations"]
 
 
 def test_a_map_of_untyped_values_is_visible_to_rules() -> None:

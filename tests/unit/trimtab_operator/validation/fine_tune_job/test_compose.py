@@ -53,7 +53,6 @@ CASES = [
     pytest.param(observed(make_job(**JUDGED), reward_version=make_version(storage="other", **JUDGE)), Reason.SPEC_INVALID, "spec.storage: other", id="reward model out of reach"),
     pytest.param(observed(make_job(**JUDGED), reward_version=make_version()), Reason.SPEC_INVALID, "a reward model is a sequence classifier", id="a writer as reward model"),
     pytest.param(observed(make_job(**JUDGED), reward_version=make_version(**JUDGE), profile=make_profile(allowed={"modelURIs": ["s3://models/"]})), Reason.PROFILE_NOT_ALLOWED, "rewardModel.uri modelversion://judge-v1", id="reward model that the profile does not allow"),
-    pytest.param(observed(make_job(objective={"supervised": None, "tao": {}})), Reason.SPEC_INVALID, "spec.objective.tao is not available", id="objective of a later release"),
     pytest.param(observed(make_job(evaluation={"gates": [{"metric": "loss", "successCondition": "result < best"}]})), Reason.SPEC_INVALID, "spec.evaluation.gates[0].successCondition: `result < best` names 'best'", id="unreadable gate"),
 ]  # fmt: skip
 
