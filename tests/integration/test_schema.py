@@ -99,6 +99,7 @@ ACCEPTED = [
     job("", {"spec.method": {"prefixTuning": {"kind": "prompt"}}, "spec.data.packing": False}, "trained prompts"),
     job("", {"spec.method": {"reft": {"layers": [0, 5]}}}, "LoReFT"),
     job("", {"spec.method": {"qlora": {"r": 8, "doubleQuantization": False}}}, "LoRA on four bits"),
+    job("", {"spec.data.general": [{"uri": "s3://data/a.jsonl", "name": "winter-2025"}]}, "a data set by name"),
     job("", {"spec.data.languages": {"expected": ["en", "de"], "others": "Drop"}}, "languages"),
     job("", {"spec.data.slices": {"columns": ["gender", "region"], "minimumExamples": 50}}, "groups"),
     job("", {"spec.output.merge": True}, "a merged adapter"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -208,6 +209,7 @@ class Fetched:
     digest: str = DIGEST
     source: Any = None
     path: Path = Path()
+    manifest: Any = None
 
 
 @dataclass
@@ -221,6 +223,8 @@ class MemoryStorage:
     """By step: the document, and the tensors as safetensors."""
     saved_steps: list[int] = field(default_factory=list)
     published: dict[str, Any] = field(default_factory=dict)
+    artifact_metrics: dict[str, float] = field(default_factory=dict)
+    """What the manifest of a fetched version says."""
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Take the places of the real functions."""
@@ -262,7 +266,8 @@ class MemoryStorage:
     def fetch_artifact(self, uri: str, **_: Any) -> Fetched:
         copy = self.root / "fetched-artifact"
         shutil.rmtree(copy, ignore_errors=True)
-        return Fetched(path=shutil.copytree(self.local(uri), copy))
+        manifest = SimpleNamespace(metrics=self.artifact_metrics)
+        return Fetched(path=shutil.copytree(self.local(uri), copy), manifest=manifest)
 
     def load_latest(self, _store: object, _config: RunConfig) -> tuple[Any, list[RejectedCheckpoint]]:
         if not self.checkpoints:

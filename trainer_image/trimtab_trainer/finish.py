@@ -128,7 +128,7 @@ def finish(
         quantized = export(attempt, prepared, tuned)
     if quantized is not None:  # what is published is what is judged
         tuned = {**quantized.after, **quantized.metrics}
-    tuned |= continual_metrics(base, tuned)
+    tuned |= continual_metrics(base, tuned, earlier=prepared.version_metrics)
     attempt.metrics |= improvement(base, tuned)
     if attempt.config.evaluation is not None:
         attempt.champion = loop.champion

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.contract.data_checks import CONTINUAL
 from trimtab_trainer.contract.gates import PREFIXES, Gate, GateMeasurement
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.evaluate import evaluate
@@ -14,7 +15,7 @@ from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.prepare import Prepared, make_attack
 from trimtab_trainer.published_model import load_published, release
-from trimtab_trainer.slices import measure_slices
+from trimtab_trainer.slices import measure_data_sets, measure_slices
 from trimtab_trainer.tasks.task import Task
 from trimtab_trainer.world import World
 
@@ -71,6 +72,7 @@ def measure_splits(  # noqa: PLR0913 - one measurement, wholly described
             stop=lambda: attempt.stop.requested,
         )
         found = measure(split, attack=attack)
+        found |= measure_data_sets(split, found, measure)
         if attempt.config.data.slices is not None:
             found |= measure_slices(attempt.config.data.slices, split, measure)
         metrics |= {f"{prefix_of(name)}{metric}": value for metric, value in found.items()}
@@ -115,7 +117,8 @@ def gate_measurements(
     """The numbers of each gate, in their order; what was not measured, or is not finite, is absent."""
 
     def value(metrics: Mapping[str, float], gate: Gate) -> str | None:
-        found = metrics.get(PREFIXES[gate.source] + gate.plain_metric, math.nan)
+        of_split = "" if gate.plain_metric.startswith(CONTINUAL) else PREFIXES[gate.source]
+        found = metrics.get(of_split + gate.plain_metric, math.nan)
         return repr(float(found)) if math.isfinite(found) else None
 
     return [

@@ -12,6 +12,7 @@ from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.objectives.rewards.rules import rule_of
 from trimtab_trainer.optimizer import parse_extra_arguments
 from trimtab_trainer.practices.adversarial import PREFIX
+from trimtab_trainer.practices.forgetting import continual_names
 from trimtab_trainer.publishing.export import export_format
 from trimtab_trainer.publishing.signature import SignatureError, SigningKey
 from trimtab_trainer.slices import comparison_names
@@ -35,6 +36,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_practices(config)
     check_few_shot(config)
     check_weights(config)
+    check_names(config)
     check_changes(config)
     check_sampling(config)
     parse_extra_arguments(training)
@@ -98,7 +100,7 @@ def gated_names(config: RunConfig) -> list[str]:
     names = measured_names(config)
     names = [*names, *comparison_names(config.data.slices, names)]
     changes = [f"{QUANTIZATION_CHANGE}{name}" for name in names if config.output.quantization]
-    return [*names, *changes]
+    return [*names, *changes, *continual_names(config.data)]
 
 
 def check_output(config: RunConfig) -> None:
@@ -139,6 +141,16 @@ def check_weights(config: RunConfig) -> None:
     if is_drawn and any(source.weight != 1 for source in data.train):
         drawn_by = "`training.balancedSampling`" if config.training.balanced_sampling else f"the task {task}"
         raise _invalid(f"`data.train[].weight` cannot be combined with {drawn_by}, which draws examples by itself.")
+
+
+def check_names(config: RunConfig) -> None:
+    """Data sets are measured by their names."""
+    for split in ("train", "validation"):
+        for number, source in enumerate(getattr(config.data, split)):
+            if source.name:
+                raise _invalid(
+                    f"`data.{split}[{number}].name` has no meaning: data sets in `test` and `general` are measured by it; leave it out."
+                )
 
 
 def check_practices(config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """From a RunConfig to everything the loop needs: data, model, task and plan, each checked as early as it can be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -67,6 +67,8 @@ class Prepared:
     """What the loop learns, where that is not the task itself but the task over known features."""
     scorer: Scorer | None = None
     """What judges answers, where rewards do."""
+    version_metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the version that training goes on from."""
 
     @property
     def earlier_examples(self) -> Sequence[ModelInput]:
@@ -153,6 +155,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         memory,
         raw.quality,
         scorer=scorer,
+        version_metrics=base.metrics,
     )
 
 

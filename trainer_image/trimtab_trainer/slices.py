@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from trimtab_trainer.contract.data_checks import Slices
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.data.splits import Split
+from trimtab_trainer.data.splits import DATA_SET, Split
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.tasks.task import LOWER_IS_BETTER
 
@@ -70,6 +70,23 @@ def groups_of(split: Split, column: str) -> dict[str, Split]:
     }
 
 
+def measure_data_sets(
+    split: Split, whole: Mapping[str, float], measure: Callable[[Split], Mapping[str, float]]
+) -> dict[str, float]:
+    """Metrics of each data set that has a name, as `accuracy[data set=news]`; `whole` are those of the whole split."""
+    found: dict[str, float] = {}
+    for name, group in groups_of(split, DATA_SET).items():
+        metrics = whole if len(group.examples) == len(split.examples) else measure(group)
+        found[f"{EXAMPLES}[{DATA_SET}={name}]"] = float(len(group.examples))
+        found |= {of_group(metric, DATA_SET, name): value for metric, value in metrics.items() if math.isfinite(value)}
+    return found
+
+
+def of_group(metric: str, column: str, value: str) -> str:
+    """The name of a group's metric."""
+    return f"{metric}[{column}={value}]"
+
+
 def measure_slices(slices: Slices, split: Split, measure: Callable[[Split], Mapping[str, float]]) -> dict[str, float]:
     """Metrics of each group, and their comparison; names without the split's prefix.
 
@@ -85,7 +102,7 @@ def measure_slices(slices: Slices, split: Split, measure: Callable[[Split], Mapp
             found[f"{EXAMPLES}[{column}={value}]"] = float(len(group.examples))
             for metric, number in measure(group).items():
                 if math.isfinite(number):
-                    found[f"{metric}[{column}={value}]"] = number
+                    found[of_group(metric, column, value)] = number
                     if len(group.examples) >= slices.minimum_examples:
                         compared[metric].append(number)
         for metric, numbers in compared.items():

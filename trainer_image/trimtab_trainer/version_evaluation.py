@@ -9,6 +9,8 @@ from transformers.utils import logging as transformers_logging
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
+from trimtab_trainer.contract.data_checks import CONTINUAL
+from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.gates import Evaluation, Source
 from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.methods import HeadOnly, Method
@@ -66,6 +68,7 @@ def evaluate_version(
     transformers_logging.set_verbosity_error()
     run = run_config(config, version, asked)
     check_gates(run)
+    check_measurable(asked.evaluation)
     attempt = Attempt(run, stop, Reporter(TrainerReport(attempt=1, phase="Evaluating"), None), scratch)
     device = choose_device(run.distribution, local_rank=0)
     splits = read_splits(run, store, scratch)
@@ -108,6 +111,20 @@ def run_config(config: VersionJobConfig, version: ResolvedModelVersion, asked: V
         reward_model=asked.reward_model,
         store=config.store,
     )
+
+
+def check_measurable(evaluation: Evaluation) -> None:
+    """What compares a version with the model that its training began with was measured then, and cannot be again.
+
+    Raises:
+        TrainerError: ConfigInvalid naming the gate.
+    """
+    for gate in evaluation.gates:
+        if gate.plain_metric.startswith(CONTINUAL):
+            raise TrainerError(
+                TrainerReason.CONFIG_INVALID,
+                f"The gate '{gate.title}' compares with the model before training: its job measured that once; what it found stands.",
+            )
 
 
 def _needed(data: Data, evaluation: Evaluation) -> Data:

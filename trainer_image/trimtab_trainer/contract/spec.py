@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from trimtab_trainer.contract.base import Document, Empty, OneOf, rules
-from trimtab_trainer.contract.data_checks import Languages, Slices
+from trimtab_trainer.contract.data_checks import DataSetName, Languages, Slices
 from trimtab_trainer.contract.practices import (
     Adversarial,
     ClassWeights,
@@ -120,6 +120,8 @@ class DataSource(Document):
     """Commit, tag or branch of an `hf://` data set."""
     task: str = Field(default="", max_length=32)
     """With `task.multiTask`: the name of the task whose examples these are."""
+    name: DataSetName = ""
+    """Of data sets in `test` and `general`: they are measured by this name too, and versions remember how well each was known; the same name later is the same data."""
 
 
 class Data(Document):
@@ -129,6 +131,10 @@ class Data(Document):
         (
             "!(size(self.validation) > 0 && has(self.validationFraction))",
             "validation and validationFraction are exclusive: name a validation split or hold out a share of train",
+        ),
+        (
+            "(self.train + self.validation).all(one, one.name == '')",
+            "name is for data sets in test and general, which are measured by it",
         ),
         ("!has(self.mixFraction) || size(self.general) > 0", "mixFraction needs general: data to mix in"),
     )

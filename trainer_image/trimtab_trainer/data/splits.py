@@ -20,6 +20,8 @@ from trimtab_trainer.data.quality import DataQuality, check_quality
 from trimtab_trainer.errors import TrainerError
 
 SPLITS = ("train", "validation", "test", "general")
+DATA_SET = "data set"
+"""The group of an example by its data set's name; no column can be called so."""
 MEASURED_GENERAL_SHARE = 0.25
 """Of general data, where the rest is mixed into training."""
 
@@ -93,7 +95,7 @@ def read_data(
             found = read_examples(named_files(fetched), source, allowed=formats, group_columns=columns)
             if config.data.normalization:
                 found = normalized(found, config.data.normalization)
-            examples[split] += of_task(found, source.task)
+            examples[split] += [in_data_set(one, source.name) for one in of_task(found, source.task)]
             datasets.append(ResolvedDataset(uri=source.uri, digest=fetched.digest, examples=len(found)))
     dropped: list[str] = []
     if config.data.languages is not None:
@@ -125,6 +127,11 @@ def formats_of(
             TrainerReason.CONFIG_INVALID, f"`task: {source.task or '(absent)'}` of {source.uri} {remedy}"
         )
     return by_task[source.task]
+
+
+def in_data_set(example: Example, name: str) -> Example:
+    """In the group of its data set, where that has a name."""
+    return replace(example, groups={**example.groups, DATA_SET: name}) if name else example
 
 
 def of_task(examples: Sequence[Example], task: str) -> list[Example]:

@@ -1,7 +1,8 @@
 """Where training starts: a model as it was given, or a published version, whole or as an adapter on its base model."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -21,6 +22,8 @@ class BaseModel:
     digest: str
     adapter: Path | None = None
     """An adapter that was published on top of it, to go on from."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the version that training goes on from, as its manifest has them."""
 
 
 def base_source(config: RunConfig) -> ModelSource:
@@ -39,25 +42,26 @@ def fetch_base_model(config: RunConfig, *, store: ObjectStore, directory: Path) 
     Raises:
         TrainerError: ModelNotFound, ModelInvalid, DigestMismatch, or the store's.
     """
-    adapter = (
-        None if config.model_version is None else _verified(config.model_version, store=store, directory=directory)
-    )
+    version = config.model_version
+    adapter, metrics = (None, {}) if version is None else _verified(version, store=store, directory=directory)
     source = base_source(config)
     fetched = fetch_model(source, store=store, directory=directory, pin=config.pins.model or config.model.digest)
-    return BaseModel(fetched.path, fetched.digest, adapter)
+    return BaseModel(fetched.path, fetched.digest, adapter, metrics)
 
 
-def _verified(version: ResolvedModelVersion, *, store: ObjectStore, directory: Path) -> Path | None:
-    """The adapter of a version; of a whole model only the proof that its bytes are those that were published."""
+def _verified(
+    version: ResolvedModelVersion, *, store: ObjectStore, directory: Path
+) -> tuple[Path | None, Mapping[str, float]]:
+    """The adapter of a version (of a whole model only the proof that its bytes are those that were published), and its metrics."""
     artifact = fetch_artifact(
         version.artifact_uri, manifest_sha256=version.manifest_sha256, store=store, directory=directory / "version"
     )
     if version.format in ADAPTER_FORMATS:
-        return artifact.path
+        return artifact.path, artifact.manifest.metrics
     shutil.rmtree(artifact.path)
     if version.format != "safetensors":
         raise TrainerError(
             TrainerReason.MODEL_INVALID,
             f"`model.uri: modelversion://{version.name}` is a {version.format}, which cannot be trained.",
         )
-    return None
+    return None, artifact.manifest.metrics

@@ -9,6 +9,7 @@ from trimtab_trainer.contract.base import Document
 from trimtab_trainer.contract.messages import DataSummary, PublishedModel, RejectedCheckpoint, Usage
 from trimtab_trainer.contract.run_config import JobIdentity, ResolvedDataset, RunConfig
 from trimtab_trainer.data.quality import DataQuality, render_quality
+from trimtab_trainer.practices.forgetting import render_continual
 from trimtab_trainer.publishing.export import loading_code
 from trimtab_trainer.publishing.quantize import Quantized, render_quantized
 from trimtab_trainer.reporting.drift import LayerDrift, render_drift
@@ -96,6 +97,7 @@ def render_markdown(report: Report, config: RunConfig) -> str:
         "![Loss curve](loss.png)",
         _comparison(report),
         render_quantized(report.quantized),
+        render_continual(report.tuned),
         render_slices(report.base, report.tuned),
         _samples(report.samples),
         render_scored(report.scored),
