@@ -26,6 +26,17 @@ def directory(job_files: Path, tmp_path: Path) -> Path:
             {"method": {"full": {}}, "data": {"packing": False}, "training": {"globalBatchSize": 3}},
             id="full, shares of unequal size",
         ),
+        pytest.param(
+            {
+                "method": {"headOnly": {}},
+                "task": {"sequenceClassification": {}},
+                "data": {
+                    split: [{"uri": f"s3://data/{split}-labelled.jsonl"}] for split in ("train", "validation", "test")
+                },
+                "training": {"globalBatchSize": 8, "maxSteps": 9},  # three epochs: more than processes
+            },
+            id="headOnly from kept features",
+        ),
     ],
 )
 def test_two_processes_train_as_one(changes: dict[str, Any], directory: Path) -> None:
