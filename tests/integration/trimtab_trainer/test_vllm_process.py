@@ -11,11 +11,10 @@ from typing import Any
 
 import httpx
 import yaml
+from tests.integration.trimtab_trainer.test_server_process import free_port, wait_until_ready
 from tests.support.manifests import GOLDEN
 from tests.support.object_store import make_store
-from tests.support.serving import make_config
-from tests.unit.trimtab_trainer.server.test_process import free_port, wait_until_ready
-from tests.unit.trimtab_trainer.server.test_sources import publish
+from tests.support.serving import make_config, publish, save_models
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.run_config import ServerConfig
@@ -97,9 +96,8 @@ def ended(*processes: Process) -> Iterator[None]:
             process.communicate()
 
 
-def test_both_containers(
-    store: ObjectStore, s3_endpoint: str, credentials: Path, folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_both_containers(store: ObjectStore, s3_endpoint: str, credentials: Path, tmp_path: Path) -> None:
+    folders = save_models(tmp_path / "saved")
     for path in folders["base"].iterdir():
         store.put(f"base/{path.name}", path.read_bytes())
     version = publish(store, folders["tone-v1"], 1)
