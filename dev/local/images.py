@@ -169,6 +169,7 @@ _OPERATOR_SOURCES = ("operator/trimtab_operator", "trainer_image/trimtab_trainer
 _TRAINER_SOURCES = ("trainer_image/trimtab_trainer",)
 _OPERATOR_LIST, _TRAINER_LIST = "operator/requirements.txt", "trainer_image/requirements.txt"
 _TEST_LIST = "dev/images/test-requirements.txt"
+_STAND_IN, _STAND_IN_SOURCE = "dev/images/vllm-stand-in.Dockerfile", "tests/support/vllm_stand_in.py"
 
 BASE = Image("trimtab-base", (_SUITE, _BASE_PACKAGES, _BASE_DOCKERFILE, _COMPILE_PYTHON), _make_base, "45-80 s")
 TORCH = Image(
@@ -190,6 +191,13 @@ TRAINER_TESTS = Image(
     (_file("dev/images/trainer-tests.Dockerfile"), _list(_TEST_LIST)),
     _from_dockerfile("dev/images/trainer-tests.Dockerfile", _TEST_LIST),
     "30-50 s",
+    base=TRAINER_DEPENDENCIES,
+)
+VLLM_STAND_IN = Image(
+    "trimtab-vllm-stand-in",
+    (_file(_STAND_IN), _file(_STAND_IN_SOURCE)),
+    _from_dockerfile(_STAND_IN, _STAND_IN_SOURCE),
+    "2 s",
     base=TRAINER_DEPENDENCIES,
 )
 OPERATOR_DEPENDENCIES = Image(

@@ -70,6 +70,13 @@ def build_images() -> None:
     say(f"   (written to {IMAGES_ENV})")
 
 
+def vllm_stand_in() -> None:
+    """Print the image that takes vLLM's place in end-to-end tests, built and in the cluster."""
+    name = images.VLLM_STAND_IN.ensure()
+    image_import.load(name)
+    print(name)
+
+
 def setup() -> None:
     """What every other command needs on this machine."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -103,6 +110,7 @@ COMMANDS = {
     "env": env,
     "images": build_images,
     "setup": setup,
+    "vllm-stand-in": vllm_stand_in,
     "prepare": prepare,
     "status": status.show,
     "logs": status.logs,
