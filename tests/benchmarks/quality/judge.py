@@ -1,28 +1,60 @@
-"""The test metric of saved models, by plain transformers. Usage: judge TASK DATA MODEL...      prints JSON by model folder"""
+"""The test metric of saved models, by plain transformers (and peft, or the documented loader, where it is an adapter).
+
+Usage: judge TASK DATA BASE_MODEL MODEL...      prints JSON by model folder, and under "base" what needs no training: the most
+frequent label, and no entity at all.
+"""
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
+from trimtab_trainer.methods.own_adapters import with_adapter
+
 LENGTH = 256
 
 
 def main() -> None:
     """Accuracy of labels, or F1 of entities."""
-    task, data, *folders = sys.argv[1:]
-    rows = [json.loads(line) for line in Path(data, "test.jsonl").read_text("utf-8").splitlines()]
-    judge = entity_f1 if task == "tokenClassification" else accuracy
-    print(json.dumps({folder: judge(folder, rows) for folder in folders}))
+    task, data, base, *folders = sys.argv[1:]
+    rows, train = rows_of(data, "test"), rows_of(data, "train")
+    if task == "tokenClassification":
+        found = {
+            folder: entity_f1(loaded(AutoModelForTokenClassification, folder, base), folder, rows) for folder in folders
+        }
+        found["base"] = 0.0
+    else:
+        found = {
+            folder: accuracy(loaded(AutoModelForSequenceClassification, folder, base), folder, rows)
+            for folder in folders
+        }
+        [(usual, _)] = Counter(row["label"] for row in train).most_common(1)
+        found["base"] = sum(row["label"] == usual for row in rows) / len(rows)
+    print(json.dumps(found))
+
+
+def rows_of(data: str, split: str) -> list[dict[str, Any]]:
+    """The rows of one split."""
+    return [json.loads(line) for line in Path(data, f"{split}.jsonl").read_text("utf-8").splitlines()]
+
+
+def loaded(auto: Any, folder: str, base: str) -> Any:
+    """A whole model, or the base model with an adapter."""
+    if Path(folder, "config.json").exists():
+        return auto.from_pretrained(folder).eval()
+    labels = json.loads(Path(folder, "labels.json").read_text("utf-8"))
+    names = dict(enumerate(labels))
+    model = auto.from_pretrained(base, id2label=names, label2id={name: number for number, name in names.items()})
+    return with_adapter(model, Path(folder)).eval()
 
 
 @torch.no_grad()
-def accuracy(folder: str, rows: list[dict[str, Any]]) -> float:
+def accuracy(model: Any, folder: str, rows: list[dict[str, Any]]) -> float:
     """Share of right labels."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     right = 0
     for row in rows:
@@ -32,9 +64,8 @@ def accuracy(folder: str, rows: list[dict[str, Any]]) -> float:
 
 
 @torch.no_grad()
-def entity_f1(folder: str, rows: list[dict[str, Any]]) -> float:
+def entity_f1(model: Any, folder: str, rows: list[dict[str, Any]]) -> float:
     """Micro F1 of whole entities, as conlleval counts them."""
-    model = AutoModelForTokenClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shared = predicted = true = 0
     for row in rows:

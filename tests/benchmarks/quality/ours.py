@@ -1,4 +1,4 @@
-"""Full fine-tuning by Trimtab's trainer with its own defaults. Usage: ours TASK MODEL DATA OUTPUT EPOCHS SEED"""
+"""Fine-tuning by Trimtab's trainer with its own defaults. Usage: ours TASK MODEL DATA OUTPUT EPOCHS SEED METHOD"""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ from trimtab_trainer.contract.exit_codes import ExitCode
 
 def main() -> None:
     """Train and save what would be published."""
-    task, model, data, output, epochs, seed = sys.argv[1:]
+    task, model, data, output, epochs, seed, method = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder)
         (root / "data").symlink_to(data)
@@ -27,7 +27,7 @@ def main() -> None:
                 **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation", "test")},
                 "maxSequenceLength": 256,
             },
-            method={"full": {}},
+            method={method: {}},
         ).to_json()
         base["training"] = {"epochs": float(epochs), "seed": int(seed)}
         base["checkpoints"] = {"everySteps": 20}
