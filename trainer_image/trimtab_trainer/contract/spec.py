@@ -133,7 +133,7 @@ class Data(Document):
             "validation and validationFraction are exclusive: name a validation split or hold out a share of train",
         ),
         (
-            "(self.train + self.validation).all(one, one.name == '')",
+            "self.train.all(one, one.name == '') && self.validation.all(one, one.name == '')",
             "name is for data sets in test and general, which are measured by it",
         ),
         ("!has(self.mixFraction) || size(self.general) > 0", "mixFraction needs general: data to mix in"),
