@@ -92,7 +92,7 @@ def test_what_the_trainer_refuses(
     for words in says:
         assert words in failed["message"]
     assert len(job["status"]["attempts"]) == 1, "trying again cannot help"
-    assert reason in [event["reason"] for event in kube.items("events", namespace)]
+    kube.wait_for_event(namespace, reason)
     assert not job["status"].get("checkpoints")
     assert not [key for key in bucket.keys("") if job["metadata"]["uid"] in key and "/manifests/" in key]
     running = [pod for pod in kube.items("pods", namespace) if pod["status"]["phase"] in ("Pending", "Running")]

@@ -176,7 +176,7 @@ def test_a_version_is_deleted_with_its_bytes_once_nothing_uses_it(place: str, bu
     wait(place, "Stable", 1)
     kube.eventually(lambda: reason() == "gone", what="the version is gone", timeout=180, every=1)
     assert bucket.keys(f"{folder}/") == [f"{folder}/deleted.json"]
-    assert "Reclaimed" in [event["reason"] for event in kube.items("events", place)]
+    kube.wait_for_event(place, "Reclaimed")
 
 
 def test_a_namespace_with_such_versions_is_deleted_at_once(bucket: Bucket) -> None:

@@ -194,7 +194,7 @@ def test_promotion_and_rollback_under_load_without_one_failed_request(place: str
         pod["metadata"]["name"] for pod in kube.items("pods", place, f"trimtab.dev/model-rollout={MODEL}")
     } == pod_names
     assert [passage["outcome"] for passage in back["history"]] == ["RolledBack", "Promoted", "Promoted"]
-    assert "AnalysisFailed" in [event["reason"] for event in kube.items("events", place)]
+    kube.wait_for_event(place, "AnalysisFailed")
 
 
 def test_actions_by_annotation_before_and_after_a_restart_of_the_operator(place: str) -> None:

@@ -117,5 +117,5 @@ def test_a_flipped_byte_is_noticed_and_the_older_checkpoint_used(
     assert [entry["step"] for entry in rejected] == [newest["step"]]
     assert "sha256" in rejected[0]["why"].lower()
     assert job["status"]["attempts"][-1]["resumedFromStep"] < newest["step"]
-    assert any(event["reason"] == "CheckpointRejected" for event in kube.items("events", namespace))
+    kube.wait_for_event(namespace, "CheckpointRejected")
     assert losses(bucket, job) == undisturbed

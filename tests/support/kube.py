@@ -176,6 +176,15 @@ def eventually(look: Callable[[], T | None], *, what: str, timeout: float = 180,
         time.sleep(every)
 
 
+def wait_for_event(namespace: str, reason: str, *, timeout: float = 30) -> Manifest:
+    """An Event of this reason; the operator sends it once the status that tells the same is written."""
+
+    def look() -> Manifest | None:
+        return next((event for event in items("events", namespace) if event["reason"] == reason), None)
+
+    return eventually(look, what=f"an Event {reason} in {namespace}", timeout=timeout, every=0.5)
+
+
 def story(namespace: str) -> str:
     """Everything a person would look at first when something went wrong in a namespace."""
     parts = [
