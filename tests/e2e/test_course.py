@@ -196,4 +196,4 @@ def test_a_namespace_with_such_versions_is_deleted_at_once(bucket: Bucket) -> No
             timeout=60,
             every=1,
         )
-    kube.eventually(lambda: kube.get("namespace", namespace) is None, what="the namespace is gone", timeout=120)
+    kube.eventually(lambda: kube.get("namespaces", namespace) is None, what="the namespace is gone", timeout=120)

@@ -21,6 +21,7 @@ _KINDS = {
     "deployments": ("apps/v1", "Deployment"),
     "events": ("v1", "Event"),
     "jobs": ("batch/v1", "Job"),
+    "namespaces": ("v1", "Namespace"),
     "pods": ("v1", "Pod"),
     "secrets": ("v1", "Secret"),
 }
