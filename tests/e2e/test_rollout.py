@@ -287,7 +287,7 @@ def wait_until_gone(namespace: str) -> None:
     kinds = "deployments,replicasets,pods,services,configmaps,poddisruptionbudgets"
     selector = f"trimtab.dev/model-rollout={MODEL}"
     kube.eventually(
-        lambda: not kube.items(kinds, namespace, selector),
+        lambda: not kube.kubectl("get", kinds, "-n", namespace, "-l", selector, "-o", "name").strip(),
         what=f"nothing of a rollout left in {namespace}",
         timeout=120,
     )
