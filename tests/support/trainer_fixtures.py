@@ -132,3 +132,27 @@ def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     storage = Storage(tmp_path)
     storage.install(monkeypatch)
     return storage
+
+
+@pytest.fixture(scope="session")
+def media_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models of images and sounds, and their data; nobody changes them."""
+    from tests.support.media_models import write_media_files  # noqa: PLC0415 - torch, which storage tests can do without
+
+    return write_media_files(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture
+def media_storage(
+    job_files: Path, media_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "MemoryStorage":
+    """As `storage`, with images and sounds."""
+    from tests.support.training import MemoryStorage as Storage  # noqa: PLC0415 - torch, which storage tests can do without
+
+    for name in ("models", "data"):
+        (tmp_path / name).mkdir()
+        for source in (*(job_files / name).iterdir(), *(media_files / name).iterdir()):
+            (tmp_path / name / source.name).symlink_to(source)
+    storage = Storage(tmp_path)
+    storage.install(monkeypatch)
+    return storage

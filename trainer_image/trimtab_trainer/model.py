@@ -1,8 +1,8 @@
 """The base model with the task's head, as it is loaded and as it is trained."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class TrainableModel:
 
     def untouched(self) -> Any:
         """Context in which the model is the base model, however its method begins."""
-        return self.module.disable_adapter() if self.has_virtual_tokens else nullcontext()
+        return _without_virtual_tokens(self.module) if self.has_virtual_tokens else nullcontext()
 
     def autocast(self) -> Any:
         """Context of every forward pass."""
@@ -72,6 +72,20 @@ class TrainableModel:
         """Set the trained weights."""
         for name, parameter in self.trainable.items():
             parameter.copy_(weights[name])
+
+
+@contextmanager
+def _without_virtual_tokens(module: PeftModel) -> Iterator[None]:
+    if hasattr(module, "prepare_inputs_for_generation"):
+        with module.disable_adapter():
+            yield
+        return
+    # peft's own way needs a model that generates, which those with a head of their own are not.
+    module.forward = module.get_base_model().forward
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 def load_tokenizer(directory: Path) -> Any:

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 from tests.support.training import MemoryStorage, make_job, run_job
 
+from trimtab_trainer.contract.base import OneOf
 from trimtab_trainer.contract.exit_codes import ExitCode
+from trimtab_trainer.contract.methods import Method, PrefixTuning
+from trimtab_trainer.contract.objectives import Objective
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.contract.spec import Task
 from trimtab_trainer.methods.registry import METHODS
 
 PAGE = Path(__file__).parents[3] / "docs" / "methods.md"
@@ -32,21 +36,55 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """The methods, each at its smallest."""
 
 
-def reads(data: str, model: str = "bert", **changes: Any) -> dict[str, Any]:
+def reads(of: str, model: str = "bert", **changes: Any) -> dict[str, Any]:
     """A job on one of the small data sets."""
-    return {"model": {"uri": f"s3://models/{model}"}, "train": f"s3://data/train-{data}.jsonl", **changes}
+    return {"model": {"uri": f"s3://models/{model}"}, "of": f"-{of}", **changes}
 
 
-CHATS: dict[str, Any] = {"model": {"uri": "s3://models/llama"}, "train": "s3://data/train.jsonl"}
+def rewarded(name: str, **settings: Any) -> dict[str, Any]:
+    """A job that learns from its own answers, four letters long."""
+    rewards = [{"regularExpression": {"pattern": "[aeiou]"}}]
+    known = {"rewards": rewards, "samplesPerPrompt": 2, "sampling": {"maxNewTokens": 4}}
+    return reads("prompts", "llama", objective={name: {**known, **settings}})
+
+
+def several_tasks() -> dict[str, Any]:
+    """Two heads over one trunk."""
+    heads = {"tone": ("sequenceClassification", "labelled"), "people": ("tokenClassification", "tagged")}
+    sources = {
+        split: [{"uri": f"s3://data/{split}-{data}.jsonl", "task": name} for name, (_, data) in heads.items()]
+        for split in ("train", "test")
+    }
+    tasks = [{"name": name, "head": {head: {}}} for name, (head, _) in heads.items()]
+    return reads("labelled", task={"multiTask": {"tasks": tasks}}, data=sources)
+
+
+CHATS: dict[str, Any] = {"model": {"uri": "s3://models/llama"}, "of": ""}
 TASK_ROWS: dict[str, dict[str, Any]] = {
     "causalLanguageModeling": CHATS,
     "sequenceClassification": reads("labelled", task={"sequenceClassification": {}}),
+    "sequenceClassification (decoder)": reads("labelled", "llama", task={"sequenceClassification": {}}),
+    "sequenceClassification (multiLabel)": reads(
+        "multi-labelled", task={"sequenceClassification": {"multiLabel": True}}
+    ),
+    "tokenClassification": reads("tagged", task={"tokenClassification": {}}),
+    "questionAnswering": reads("questions", task={"questionAnswering": {"stride": 16}}),
+    "imageClassification": reads("images", "vit", task={"imageClassification": {}}),
+    "imageClassification (convolutions)": reads("images", "resnet", task={"imageClassification": {}}),
+    "objectDetection": reads("scenes", "yolos", task={"objectDetection": {}}),
+    "imageTextMatching": reads("images", "clip", task={"imageTextMatching": {}}),
+    "speechRecognition": reads("tones", "wav2vec2", task={"speechRecognition": {}}),
+    "multiTask": several_tasks(),
 }
 OBJECTIVE_ROWS: dict[str, dict[str, Any]] = {
     "continuedPretraining": reads("raw", "llama", objective={"continuedPretraining": {}}),
+    "reward": reads("preferences", "llama", task={"sequenceClassification": {}}, objective={"reward": {}}),
     "fewShot": reads("labelled", task={"sequenceClassification": {}}, objective={"fewShot": {}}),
     "dpo": reads("preferences", "llama", objective={"dpo": {}}),
     "orpo": reads("preferences", "llama", objective={"orpo": {}}),
+    "grpo": rewarded("grpo"),
+    "rloo": rewarded("rloo"),
+    "tao": rewarded("tao", rounds=1),
 }
 LABELLED = TASK_ROWS["sequenceClassification"]
 GENERAL = {"general": [{"uri": "s3://data/test-labelled.jsonl"}]}
@@ -77,10 +115,11 @@ PRACTICE_ROWS: dict[str, dict[str, Any]] = {
 }
 TABLES = {"task": TASK_ROWS, "objective": OBJECTIVE_ROWS, "practice": PRACTICE_ROWS}
 BY_THE_SCHEMA = {
-    ("causalLanguageModeling", "headOnly"): "method.headOnly needs a task with a head of its own",
-    ("continuedPretraining", "headOnly"): "method.headOnly needs a task with a head of its own",
-    ("dpo", "headOnly"): "method.headOnly needs a task with a head of its own",
-    ("orpo", "headOnly"): "method.headOnly needs a task with a head of its own",
+    **{
+        (name, "headOnly"): "method.headOnly needs a task with a head of its own"
+        for name, row in {**TASK_ROWS, **OBJECTIVE_ROWS}.items()
+        if "task" not in row
+    },
     **{
         (name, method): f"training.{name} needs a method that trains layers one by one: method.{method} has none"
         for name in ("layerwiseLearningRateDecay", "gradualUnfreezing")
@@ -97,12 +136,12 @@ YES = "yes"
 
 
 def config_of(row: dict[str, Any], method: str) -> RunConfig:
-    """Two steps of two rows, nothing measured."""
-    changes = {key: value for key, value in row.items() if key not in {"train", "data", "training"}}
+    """Two steps of four rows; base model and result are measured on the test split."""
+    changes = {key: value for key, value in row.items() if key not in {"of", "data", "training"}}
     data = {
-        "train": [{"uri": row["train"]}],
+        "train": [{"uri": f"s3://data/train{row['of']}.jsonl"}],
         "validation": [],
-        "test": [],
+        "test": [{"uri": f"s3://data/test{row['of']}.jsonl"}],
         "maxSequenceLength": 64,
         "packing": method != "prefixTuning",
         **row.get("data", {}),
@@ -128,7 +167,28 @@ def outcome(name: str, row: dict[str, Any], method: str, scratch: Path) -> str:
 
 
 def test_every_method_has_its_column() -> None:
-    assert set(SETTINGS) == set(METHODS)
+    assert set(SETTINGS) == set(METHODS) == members(Method)
+
+
+@pytest.mark.parametrize(
+    ("union", "rows"),
+    [
+        pytest.param(Task, set(TASK_ROWS), id="tasks"),
+        pytest.param(Objective, {"supervised", *OBJECTIVE_ROWS}, id="objectives"),  # supervised: the rows of the tasks
+    ],
+)
+def test_every_member_of_the_api_has_its_row(union: type[OneOf], rows: set[str]) -> None:
+    assert {row.partition(" ")[0] for row in rows} == members(union)
+
+
+def members(union: type[OneOf]) -> set[str]:
+    """Their names in the spec."""
+    return {str(field.alias) for field in union.model_fields.values()}
+
+
+@pytest.fixture
+def storage(media_storage: MemoryStorage) -> MemoryStorage:
+    return media_storage
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +230,14 @@ def test_a_pair_runs_or_is_refused_with_a_reason(
     if not os.environ.get("TRIMTAB_WRITE_PAIRS"):
         page = re.sub(r"[ ]+", " ", PAGE.read_text())
         assert line_of(name, cells) in page, "docs/methods.md says something else"
+
+
+@pytest.mark.parametrize("name", ["tokenClassification", "questionAnswering"])
+def test_trained_embeddings_before_a_text_have_no_tags_and_are_no_answer(
+    name: str, storage: MemoryStorage, tmp_path: Path
+) -> None:
+    config = config_of(TASK_ROWS[name], "prefixTuning")
+    prompts = Method(prefix_tuning=PrefixTuning(kind="prompt", virtual_tokens=2))
+    ended = run_job(config.model_copy(update={"method": prompts}), tmp_path)
+    assert ended.code == ExitCode.SUCCEEDED, ended.message.message
+    assert 0 <= storage.published["metrics"]["test_f1"] <= 1

@@ -10,7 +10,6 @@ import torch
 import transformers
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
-from tests.support.media_models import write_media_files
 from tests.support.training import CountedStop, Killed, MemoryStorage, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
@@ -21,20 +20,9 @@ from trimtab_trainer.tasks.multi_task import InputOfTask, MultiTaskLearning
 from trimtab_trainer.tasks.multi_task_model import HeadShape, MultiTaskModel
 
 
-@pytest.fixture(scope="session")
-def media_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_media_files(tmp_path_factory.mktemp("media"))
-
-
 @pytest.fixture
-def storage(job_files: Path, media_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
-    for name in ("models", "data"):
-        (tmp_path / name).mkdir()
-        for source in (*(job_files / name).iterdir(), *(media_files / name).iterdir()):
-            (tmp_path / name / source.name).symlink_to(source)
-    storage = MemoryStorage(tmp_path)
-    storage.install(monkeypatch)
-    return storage
+def storage(media_storage: MemoryStorage) -> MemoryStorage:
+    return media_storage
 
 
 def job(task: dict[str, Any], data: str, *, model: str = "bert", **changes: Any) -> RunConfig:

@@ -64,7 +64,8 @@ def add_bottlenecks(model: Any, settings: Adapter) -> None:
             {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         )
         raise invalid(
-            f"`method.adapter` does not know where this architecture's layers end (it has {', '.join(names[:20])}); use `method.lora`."
+            f"`method.adapter` does not know where this architecture's layers end (it has {', '.join(names[:20])}); use "
+            "`method.lora` or `method.full`."
         )
     for _, module in places:
         width = _output_width(module)

@@ -64,6 +64,12 @@ def is_below(name: str) -> bool:
     return not is_head(name) and _place(name) is None and any(word in name for word in _BELOW)
 
 
+def is_stack(name: str) -> bool:
+    """Whether the module of this name is a list of layers, and not one of experts within a layer."""
+    place = _place(f"{name}.0")
+    return place is not None and place[0] == name
+
+
 def is_in_layer(name: str) -> bool:
     """Whether a parameter belongs to a numbered layer."""
     return _place(name) is not None

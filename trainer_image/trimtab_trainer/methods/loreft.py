@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab_trainer.contract.methods import Reft
+from trimtab_trainer.methods.layers import is_stack
 from trimtab_trainer.methods.method import invalid
 from trimtab_trainer.model_facts import ModelFacts
 
@@ -47,13 +48,13 @@ def add_interventions(model: Any, settings: Reft) -> None:
     Raises:
         TrainerError: ConfigInvalid where there are no such layers.
     """
-    layers = _layers(model)
+    name, layers = _layers(model)
+    width = _width(model, name)
+    if not layers or width is None:
+        raise invalid("`method.reft` needs a model of transformer layers, which this one is not; use `method.full`.")
     chosen = settings.layers or range(len(layers))
-    if not layers or max(chosen) >= len(layers):
-        raise invalid(
-            f"`method.reft.layers` must be below {len(layers)}, the layers of this model; got {max(chosen, default=0)}."
-        )
-    width = model.config.get_text_config().hidden_size
+    if max(chosen) >= len(layers):
+        raise invalid(f"`method.reft.layers` must be below {len(layers)}, the layers of this model; got {max(chosen)}.")
     if settings.r > width:
         raise invalid(f"`method.reft.r: {settings.r}` must not be more than the model's width, {width}.")
     for number in chosen:
@@ -66,10 +67,22 @@ def count_parameters(settings: Reft, facts: ModelFacts) -> int:
     return len(settings.layers or range(facts.layers)) * (2 * facts.width * settings.r + settings.r)
 
 
-def _layers(model: Any) -> nn.ModuleList:
-    """The longest list of modules: the transformer's layers."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=nn.ModuleList())
+def _layers(model: Any) -> tuple[str, nn.ModuleList]:
+    """The transformer's layers and their name: of several stacks the longest."""
+    lists = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and is_stack(name)]
+    return max(lists, key=lambda one: len(one[1]), default=("", nn.ModuleList()))
+
+
+def _width(model: Any, name: str) -> int | None:
+    """What the layers write: towers of one model may differ, so the nearest configuration around them says it."""
+    around = [model.get_submodule(name.rsplit(".", up)[0]) for up in range(1, name.count(".") + 1)]
+    configs = (getattr(module, "config", None) for module in (*around, model))
+    for config in (one.get_text_config() for one in configs if one is not None):
+        if hasattr(config, "depths"):  # stages of different widths
+            return None
+        if hasattr(config, "hidden_size"):
+            return int(config.hidden_size)
+    return None
 
 
 def _apply(layer: nn.Module, _inputs: Any, output: Any) -> Any:

@@ -55,11 +55,17 @@ class VirtualTokens(Method):
         """New vectors, or an earlier version's that are trained on; a new head is trained and saved with them.
 
         Raises:
-            TrainerError: ConfigInvalid where peft cannot put prefixes before this model.
+            TrainerError: ConfigInvalid where prefixes cannot stand before this model.
         """
         settings = _settings(config)
         if adapter is not None:
             return _continue(model, settings, adapter)
+        if settings.kind == "prompt" and hasattr(model, "score"):
+            # transformers finds a text's last token by its id, and embeddings have none: it would read the padding.
+            raise invalid(
+                "`method.prefixTuning.kind: prompt` cannot be used for a classifier that reads a text's last token, as this "
+                "model's does; use `kind: prefix`."
+            )
         torch.manual_seed(config.training.seed)
         kind = PrefixTuningConfig if settings.kind == "prefix" else PromptTuningConfig
         try:

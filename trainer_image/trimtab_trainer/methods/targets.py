@@ -58,7 +58,8 @@ def check_targets(lora: Lora, facts: ModelFacts, *, field: str) -> None:
         _check_modules(lora.target_modules, facts, field=f"{field}.targetModules")
     chosen = [name for name in facts.linear_layers if is_chosen(name, lora, facts)]
     if not chosen:
-        raise _unmatched(f"{field}.targetPattern: {lora.target_pattern}", facts)
+        chosen_by = "targetModules" if lora.target_pattern is None else f"targetPattern: {lora.target_pattern}"
+        raise _unmatched(f"{field}.{chosen_by}", facts)
     for name, pattern in (("rankPattern", lora.rank_pattern), ("alphaPattern", lora.alpha_pattern)):
         check_patterns(pattern, field=f"{field}.{name}")
         for key in pattern:
@@ -77,5 +78,7 @@ def _check_modules(targets: Sequence[str], facts: ModelFacts, *, field: str) -> 
 
 
 def _unmatched(what: str, facts: ModelFacts) -> Exception:
+    if not facts.linear_layers:
+        return invalid(f"`{what}` needs linear layers below the head, which this model has not; use `method.full`.")
     names = sorted({name.rpartition(".")[2] for name in facts.linear_layers})[:SHOWN_MODULES]
     return invalid(f"`{what}` matches no layer of this model that gets an adapter. It has: {', '.join(names)}.")

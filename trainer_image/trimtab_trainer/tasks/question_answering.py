@@ -247,8 +247,9 @@ class SpanPrediction:
         with model.autocast():
             output = model.module(**batch.inputs)
         padding = batch.inputs["attention_mask"] == 0
+        # Trained embeddings before the text are no choice either.
         return tuple(
-            logits.float().masked_fill(padding, torch.finfo(torch.float32).min)
+            logits[:, -padding.shape[1] :].float().masked_fill(padding, torch.finfo(torch.float32).min)
             for logits in (output.start_logits, output.end_logits)
         )
 

@@ -212,7 +212,8 @@ class TokenClassification:
     def logits(self, model: TrainableModel, batch: TaggedBatch) -> Tensor:
         """[rows, tokens, tags] in float32."""
         with model.autocast():
-            return model.module(**batch.inputs).logits.float()
+            logits: Tensor = model.module(**batch.inputs).logits.float()
+        return logits[:, -batch.tags.shape[1] :]  # trained embeddings before the text have no tags
 
 
 def _loss(logits: Tensor, tags: Tensor) -> Tensor:

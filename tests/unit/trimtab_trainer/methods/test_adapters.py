@@ -8,13 +8,26 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.support.methods import IDS, make_model, train_steps
-from tests.support.training import make_job, write_tiny_llama
-from transformers import AutoModelForCausalLM
+from tests.support.training import make_job, write_tiny_bert, write_tiny_llama
+from transformers import (
+    AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
+    ResNetConfig,
+    ResNetModel,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
+    YolosConfig,
+    YolosForObjectDetection,
+)
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2EncoderLayer
+from transformers.models.yolos.modeling_yolos import YolosLayer
 
 from trimtab_trainer.contract.methods import Reft
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.methods.loreft import MODULE, Intervention
+from trimtab_trainer.methods.loreft import MODULE, Intervention, add_interventions
 from trimtab_trainer.methods.own_adapters import SETTINGS_FILE, WEIGHTS_FILE, load_adapter
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model_facts import read_model_facts
@@ -56,6 +69,21 @@ def test_before_the_first_step_it_is_the_base_model(method: dict[str, Any], llam
     model = make_model(job(method), llama)
     with model.untouched():
         torch.testing.assert_close(logits_of(model.module), logits_of(AutoModelForCausalLM.from_pretrained(llama)))
+
+
+@pytest.mark.parametrize("kind", ["prefix", "prompt"])
+@pytest.mark.parametrize("task", ["tokenClassification", "questionAnswering"])
+def test_before_virtual_tokens_there_is_a_base_model_with_a_head(task: str, kind: str, tmp_path: Path) -> None:
+    method = {"prefixTuning": {"virtualTokens": 3, "kind": kind}}
+    config = make_job(method=method, task={task: {}}, data={"maxSequenceLength": 64})
+    model, mask = make_model(config, write_tiny_bert(tmp_path)), torch.ones_like(IDS)
+    model.module.eval()
+    before = model.module(input_ids=IDS, attention_mask=mask)[0]
+    with model.untouched():
+        bare = model.module(input_ids=IDS, attention_mask=mask)[0]
+    torch.testing.assert_close(bare, model.base(input_ids=IDS, attention_mask=mask)[0])
+    assert not torch.equal(bare, before[:, -IDS.shape[1] :])
+    assert torch.equal(model.module(input_ids=IDS, attention_mask=mask)[0], before)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -156,6 +184,41 @@ def test_loreft_is_the_papers_formula() -> None:
     torch.testing.assert_close(module(states), torch.stack(expected))
 
 
+CLIP_TOWERS = CLIPModel(
+    CLIPConfig(
+        text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8},
+        vision_config={"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32},
+    )
+)
+LISTENER = Wav2Vec2ForCTC(
+    Wav2Vec2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, vocab_size=4)
+)
+DETECTOR = YolosForObjectDetection(
+    YolosConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8, image_size=[32, 32])
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "width"),
+    [
+        pytest.param(CLIP_TOWERS, CLIPEncoderLayer, 24, id="the deeper of two towers, at its own width"),
+        pytest.param(LISTENER, Wav2Vec2EncoderLayer, 16, id="more convolutions below than layers"),
+        pytest.param(DETECTOR, YolosLayer, 16, id="a head of more layers than the trunk"),
+    ],
+)
+def test_loreft_sits_in_the_layers(model: Any, layer: type, width: int) -> None:
+    add_interventions(model, Reft(r=2))
+    places = [part for part in model.modules() if hasattr(part, MODULE)]
+    assert [type(part) for part in places] == [layer, layer]
+    assert [getattr(part, MODULE).source.in_features for part in places] == [width, width]
+
+
+def test_stages_of_convolutions_have_no_place_for_loreft() -> None:
+    model = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"))
+    with pytest.raises(TrainerError, match=r"needs a model of transformer layers.*use `method\.full`"):
+        add_interventions(model, Reft(r=2))
+
+
 def test_files_that_do_not_fit_are_refused(llama: Path, tmp_path: Path) -> None:
     config = job(ADAPTERS["loreft"])
     export_model(make_model(config, llama), config, tmp_path)
@@ -187,6 +250,16 @@ def test_what_has_no_place_is_refused(method: dict[str, Any], words: str, llama:
 def test_prefixes_are_refused_in_packed_rows(llama: Path) -> None:
     with pytest.raises(TrainerError, match=r"set `data\.packing: false`"):
         make_model(make_job(method={"prefixTuning": {}}), llama)
+
+
+def test_prompts_are_refused_where_the_last_token_is_read(llama: Path) -> None:
+    config = make_job(
+        task={"sequenceClassification": {}},
+        method={"prefixTuning": {"virtualTokens": 3, "kind": "prompt"}},
+        data={"packing": False},
+    )
+    with pytest.raises(TrainerError, match="use `kind: prefix`"):
+        make_model(config, llama)
 
 
 def test_four_bits_take_less_memory(tmp_path: Path) -> None:
