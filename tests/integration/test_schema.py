@@ -208,6 +208,11 @@ METHODS_REFUSED = [
     ),
     job("set data.packing to false", {"spec.method": {"prefixTuning": {}}}, "prefixes in packed rows"),
     job(
+        "method.prefixTuning stands before a text of one task",
+        {"spec.task": {"speechRecognition": {}}, "spec.method": {"prefixTuning": {}}},
+        "prefixes before sounds",
+    ),
+    job(
         "training.gradualUnfreezing needs",
         {
             "spec.method": {"prefixTuning": {}},

@@ -7,6 +7,7 @@ def _rule(rule: str, message: str) -> dict[str, JsonValue]:
     return {"rule": rule, "message": message}
 
 
+_TASKS_WITH_PREFIXES = ("causalLanguageModeling", "sequenceClassification", "tokenClassification", "questionAnswering")
 METHOD_RULES: list[dict[str, JsonValue]] = [
     _rule(
         "!has(self.method.headOnly) || !has(self.task.causalLanguageModeling)",
@@ -36,6 +37,10 @@ METHOD_RULES: list[dict[str, JsonValue]] = [
     _rule(
         "!has(self.method.prefixTuning) || !has(self.task.causalLanguageModeling) || !self.data.packing",
         "method.prefixTuning stands before each text by itself: set data.packing to false",
+    ),
+    _rule(
+        "!has(self.method.prefixTuning) || " + " || ".join(f"has(self.task.{task})" for task in _TASKS_WITH_PREFIXES),
+        f"method.prefixTuning stands before a text of one task ({', '.join(_TASKS_WITH_PREFIXES)}): choose another method, for example lora",
     ),
     *(
         _rule(
