@@ -1,8 +1,9 @@
 """Objective fewShot: texts of one class are drawn together, then a head is fitted on them (SetFit; Tunstall et al., 2022, arXiv:2209.11055)."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.linear_head import features, last_layer, logistic_regression, prototypes
 from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.sequence_classification import LabelledBatch, SequenceClassification, TextClassification
-from trimtab_trainer.tasks.task import Sums, Task
+from trimtab_trainer.tasks.task import Round, Sums, Task
 
 MANY = 16
 """Examples of a class from which plain fine-tuning is usually as good."""
 ROWS_AT_ONCE = 16
 """In a forward pass over the training examples."""
+NO_STEP = -1
+"""Outside of the steps; always the same, so that what a resumed run measures is what it would have been."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class FewShotLearning:
     settings: FewShot
     train: Sequence[Encoded]
     """All training examples, where partners come from and what the head is fitted on."""
+    seed: int = 0
+    """Of the partners."""
+    step: int = NO_STEP
+    """The one that partners are drawn for."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """Nothing: all follows from the step."""
 
     @property
     def layout(self) -> str:
@@ -59,29 +68,34 @@ class FewShotLearning:
     def loss(self, model: TrainableModel, batch: FewBatch) -> Tensor:
         """Sum over the examples of the squared errors of two cosines: 1 with its own class, 0 with another.
 
-        Partners follow from torch's seed, which the loop sets for each step: a resumed run draws the same ones.
+        Partners follow from seed, step and example alone: however a batch is cut up, and resumed, they are the same.
         """
-        own, other = self._partners(batch.examples)
+        pairs = [self._partners(example) for example in batch.examples]
+        own, other = [own for own, _ in pairs], [other for _, other in pairs]
         inputs = self.classification.collate([*batch.examples, *own, *other]).inputs
         anchors, alike, unlike = features(model, last_layer(model), inputs).split(len(batch.examples))
         return pair_losses(anchors, alike, unlike).sum()
 
-    def _partners(self, examples: Sequence[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-        generator = torch.Generator().manual_seed(torch.initial_seed() & (2**63 - 1))
+    def begin_step(self, model: TrainableModel, now: Round) -> Sums:
+        """Every step has other partners."""
+        del model
+        self.step = now.step
+        return {}
 
-        def one_of(choices: Sequence[Encoded]) -> Encoded:
-            return choices[int(torch.randint(len(choices), (), generator=generator))]
-
-        own, other = [], []
-        for example in examples:
-            same = [one for one in self.train if one.label == example.label and one is not example]
-            own.append(one_of(same or [example]))  # an only child under dropout is no copy of itself
-            other.append(one_of([one for one in self.train if one.label != example.label]))
-        return own, other
+    def _partners(self, example: Encoded) -> tuple[Encoded, Encoded]:
+        """One of its own class and one of another."""
+        place = f"{self.seed}/{self.step}/{example.label}/".encode() + example.ids.tobytes()
+        digest = hashlib.sha256(place).digest()
+        same = [one for one in self.train if one.label == example.label and one is not example]
+        own = same or [example]  # an only child under dropout is no copy of itself
+        other = [one for one in self.train if one.label != example.label]
+        first, second = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
+        return own[first % len(own)], other[second % len(other)]
 
     def begin_measuring(self, model: TrainableModel, examples: Sequence[Any]) -> None:
         """The head is fitted anew to the weights as they are."""
         del examples
+        self.step = NO_STEP
         self.fit_head(model)
 
     @torch.no_grad()
@@ -156,7 +170,8 @@ class FewShotClassification(TextClassification):
                 TrainerReason.CONFIG_INVALID,
                 "`objective.fewShot.head: prototypes` needs a head with a bias, which this model's has not. Use logisticRegression.",
             )
-        learning = FewShotLearning(SequenceClassification(model.device, model.tokenizer.pad_token_id), settings, train)
+        classification = SequenceClassification(model.device, model.tokenizer.pad_token_id)
+        learning = FewShotLearning(classification, settings, train, config.training.seed)
         learning.fit_head(model)
         most = max(counts.values())
         if most <= MANY:

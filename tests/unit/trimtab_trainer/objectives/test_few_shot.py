@@ -16,6 +16,7 @@ from trimtab_trainer.objectives.few_shot import FewShotLearning, pair_losses
 from trimtab_trainer.objectives.linear_head import features, last_layer, logistic_regression, prototypes
 from trimtab_trainer.preflight import check_config
 from trimtab_trainer.tasks.sequence_classification import SequenceClassification
+from trimtab_trainer.tasks.task import Round
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(3)
@@ -38,8 +39,8 @@ def make_model(directory: Path, kind: str) -> TrainableModel:
     return TrainableModel(module, byte_tokenizer(), CPU, torch.float32, ("bad", "good"), weights)
 
 
-def make_task(**settings: Any) -> FewShotLearning:
-    return FewShotLearning(SequenceClassification(CPU, pad_id=257), FewShot(**settings), encoded())
+def make_task(*, seed: int = 0, **settings: Any) -> FewShotLearning:
+    return FewShotLearning(SequenceClassification(CPU, pad_id=257), FewShot(**settings), encoded(), seed)
 
 
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -88,6 +89,7 @@ def test_steps_draw_classes_apart_and_the_fitted_head_tells_them(kind: str, head
     losses = []
     for step in range(20):
         torch.manual_seed(step)
+        task.begin_step(model, at_step(step))
         loss = task.loss(model, task.collate(task.train))
         loss.backward()
         optimizer.step()
@@ -102,17 +104,52 @@ def test_steps_draw_classes_apart_and_the_fitted_head_tells_them(kind: str, head
     assert metrics["accuracy"] == 1
 
 
-def test_partners_follow_from_the_seed_and_have_the_right_class() -> None:
+def test_partners_follow_from_seed_step_and_example_and_have_the_right_class() -> None:
     task = make_task()
+    pairs = partners(task)
+    assert [own.label for own, _ in pairs] == [one.label for one in task.train] == [1 - one.label for _, one in pairs]
+    assert all(own is not example for (own, _), example in zip(pairs, task.train, strict=True))
     torch.manual_seed(5)
-    own, other = task._partners(task.train)
-    assert [one.label for one in own] == [one.label for one in task.train] == [1 - one.label for one in other]
-    assert all(one is not example for one, example in zip(own, task.train, strict=True))
-    torch.manual_seed(5)
-    again = task._partners(task.train)
-    assert all(one is same for one, same in zip([*own, *other], [*again[0], *again[1]], strict=True))
-    torch.manual_seed(6)
-    assert any(one is not same for one, same in zip(own, task._partners(task.train)[0], strict=True))
+    again = [task._partners(example) for example in reversed(task.train)]
+    assert texts(again[::-1]) == texts(pairs)
+    task.begin_step(None, at_step(1))  # type: ignore[arg-type] - no model is asked
+    assert texts(partners(task)) != texts(pairs)
+    assert texts(partners(make_task(seed=1))) != texts(pairs)
+
+
+def test_every_partner_comes_in_time() -> None:
+    task, seen = make_task(), set()
+    for step in range(40):
+        task.begin_step(None, at_step(step))  # type: ignore[arg-type] - no model is asked
+        seen |= {one.ids.tobytes() for pair in partners(task)[:1] for one in pair}
+    assert len(seen) == len(TEXTS) - 1  # all but the example itself
+
+
+def partners(task: FewShotLearning) -> list[tuple[Encoded, Encoded]]:
+    return [task._partners(example) for example in task.train]
+
+
+def texts(pairs: list[tuple[Encoded, Encoded]]) -> list[list[bytes]]:
+    return [[one.ids.tobytes() for one in pair] for pair in pairs]
+
+
+def at_step(step: int) -> Round:
+    return Round(step, 2, [], lambda _: [], 1, 0, 1, lambda: False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_micro_batches_are_one_large_batch(size: int, tmp_path: Path) -> None:
+    model, task = make_model(tmp_path, "bert"), make_task()
+    model.module.eval()  # dropout differs between micro batches, as for every task
+    task.begin_step(model, at_step(3))
+    task.loss(model, task.collate(task.train)).backward()
+    whole = [parameter.grad for parameter in model.trainable.values()]
+    model.module.zero_grad()
+    for number, start in enumerate(range(0, len(task.train), size)):
+        torch.manual_seed(number)  # as the loop does
+        task.loss(model, task.collate(task.train[start : start + size])).backward()
+    pieces = [parameter.grad for parameter in model.trainable.values()]
+    torch.testing.assert_close(pieces, whole, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
