@@ -80,13 +80,14 @@ OBJECTIVE_ROWS: dict[str, dict[str, Any]] = {
     "continuedPretraining": reads("raw", "llama", objective={"continuedPretraining": {}}),
     "reward": reads("preferences", "llama", task={"sequenceClassification": {}}, objective={"reward": {}}),
     "fewShot": reads("labelled", task={"sequenceClassification": {}}, objective={"fewShot": {}}),
+    "fewShot (decoder)": reads("labelled", "llama", task={"sequenceClassification": {}}, objective={"fewShot": {}}),
     "dpo": reads("preferences", "llama", objective={"dpo": {}}),
     "orpo": reads("preferences", "llama", objective={"orpo": {}}),
     "grpo": rewarded("grpo"),
     "rloo": rewarded("rloo"),
     "tao": rewarded("tao", rounds=1),
 }
-LABELLED = TASK_ROWS["sequenceClassification"]
+LABELLED = TASK_ROWS["sequenceClassification (decoder)"]
 GENERAL = {"general": [{"uri": "s3://data/test-labelled.jsonl"}]}
 
 
@@ -197,6 +198,9 @@ def found() -> Iterator[dict[str, dict[str, list[str]]]]:
     outcomes: dict[str, dict[str, list[str]]] = {kind: {} for kind in TABLES}
     yield outcomes
     if os.environ.get("TRIMTAB_WRITE_PAIRS"):
+        assert {kind: set(rows) for kind, rows in outcomes.items()} == {
+            kind: set(rows) for kind, rows in TABLES.items()
+        }
         lines = [line for kind in TABLES for line in table(kind, outcomes[kind])]
         before, rest = PAGE.read_text().split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}")
