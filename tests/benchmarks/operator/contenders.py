@@ -8,16 +8,29 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import kubectl
 import kubeflow
 from load import Manifest, Work
-from tests.support.local_process import LocalProcess
 from tests.support.operator_process import REPOSITORY, OperatorProcess
 
 from trimtab_operator.cluster.resources import OURS, resource_of
 
 PROFILE = "bench"
+
+
+class Controller(Protocol):
+    """One process or several; what is told of it is as in LocalProcess."""
+
+    def wait_ready(self, timeout: float = 60.0) -> float:
+        """Seconds until it was ready."""
+
+    def memory_mib(self) -> tuple[float, float]:
+        """Resident memory now and at its highest."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,7 @@ class Contender:
     name: str
     version: str
     work: Work
-    start: Callable[[Path], AbstractContextManager[LocalProcess]]
+    start: Callable[[Path], AbstractContextManager[Controller]]
     """Runs it, with its log in a file."""
 
 
@@ -39,20 +52,24 @@ def trimtab(module: str) -> Contender:
     return Contender(
         name="Trimtab",
         version=commit.stdout.strip() or "unknown",
-        work=Work(created=resource_of("FineTuneJob").path(), child=resource_of("Job").path(), manifest=fine_tune_job),
+        work=Work(
+            created=resource_of("FineTuneJob").path(),
+            children={"Job": resource_of("Job").path()},
+            manifest=fine_tune_job,
+        ),
         start=lambda log: OperatorProcess(log=log, module=tuple(module.split())),
     )
 
 
 def kubeflow_trainer(*, suspend: bool) -> Contender:
-    """The peer, as its module ships it, with TrainJobs that are suspended or not."""
+    """The peer, as its modules ship it, with TrainJobs that are suspended, as our Jobs are, or not."""
     program = kubeflow.build()
     return Contender(
-        name="Kubeflow Trainer, suspended" if suspend else "Kubeflow Trainer",
-        version=kubeflow.VERSION,
+        name=f"Kubeflow Trainer and JobSet, {'' if suspend else 'not '}suspended",
+        version=f"{kubeflow.VERSION}, {kubeflow.jobset_version()}",
         work=Work(
             created="/apis/trainer.kubeflow.org/v1alpha1/trainjobs",
-            child="/apis/jobset.x-k8s.io/v1alpha2/jobsets",
+            children={"JobSet": "/apis/jobset.x-k8s.io/v1alpha2/jobsets", "Job": resource_of("Job").path()},
             manifest=partial(kubeflow.train_job, suspend=suspend),
         ),
         start=lambda log: kubeflow.KubeflowTrainer(program, log=log),

@@ -22,3 +22,8 @@ def until_established(*names: str) -> None:
     crds = [f"crd/{name}" for name in names]
     command = ["kubectl", "wait", "--for=condition=Established", *crds, "--timeout=30s"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def delete(kind: str, name: str) -> None:
+    """Delete an object without a namespace, if it is there."""
+    subprocess.run(["kubectl", "delete", kind, name, "--ignore-not-found"], check=True, stdout=subprocess.DEVNULL)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,8 @@ class Work:
 
     created: str
     """API path of the kind, without its namespace: `/apis/GROUP/VERSION` and plural."""
-    child: str
-    """Likewise of the kind that is waited for; its objects are owned by the created ones."""
+    children: Mapping[str, str]
+    """Likewise of the kinds that are waited for, by name of the kind. Their owner has the name of the created object."""
     manifest: Callable[[str, str], Manifest]
     """The object of a namespace and a name."""
 
@@ -32,19 +32,21 @@ class Timeline:
 
     sent: dict[str, float] = field(default_factory=dict)
     accepted: dict[str, float] = field(default_factory=dict)
-    child_seen: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By kind of the child."""
 
-    def latencies(self, prefix: str) -> list[float]:
-        """Accepted to child seen, in milliseconds, sorted."""
+    def latencies(self, prefix: str, kind: str) -> list[float]:
+        """Accepted to child of a kind seen, in milliseconds, sorted."""
+        seen = self.seen[kind]
         return sorted(
-            1000 * max(0.0, self.child_seen[name] - accepted)
+            1000 * max(0.0, seen[name] - accepted)
             for name, accepted in self.accepted.items()
-            if name.startswith(prefix) and name in self.child_seen
+            if name.startswith(prefix) and name in seen
         )
 
-    def rate(self, prefix: str) -> float:
-        """Objects a second, from the first one sent to the last child seen."""
-        seen = [at for name, at in self.child_seen.items() if name.startswith(prefix)]
+    def rate(self, prefix: str, kind: str) -> float:
+        """Objects a second, from the first one sent to the last child of a kind seen."""
+        seen = [at for name, at in self.seen[kind].items() if name.startswith(prefix)]
         first = min(at for name, at in self.sent.items() if name.startswith(prefix))
         return len(seen) / (max(seen) - first)
 
@@ -54,22 +56,22 @@ class Generator:
 
     def __init__(self, connection: Connection, session: aiohttp.ClientSession, work: Work, namespace: str) -> None:
         self.namespace = namespace
-        self.timeline = Timeline()
+        self.timeline = Timeline(seen={kind: {} for kind in work.children})
+        self._server = connection.server
         self._session = session
         self._work = work
-        self._created, self._child = (
-            connection.server + f"/namespaces/{namespace}/".join(path.rsplit("/", 1))
-            for path in (work.created, work.child)
-        )
 
     async def watch(self) -> None:
-        """Note when each object's child is first seen; for ever."""
-        async with self._session.get(self._child, params={"limit": "1"}) as response:
+        """Note when each object's children are first seen; for ever."""
+        await asyncio.gather(*(self._watch(kind, self._url(path)) for kind, path in self._work.children.items()))
+
+    async def _watch(self, kind: str, url: str) -> None:
+        async with self._session.get(url, params={"limit": "1"}) as response:
             version = (await response.json())["metadata"]["resourceVersion"]
         while True:
             params = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
             no_limit = aiohttp.ClientTimeout(total=None)
-            async with self._session.get(self._child, params=params, timeout=no_limit) as response:
+            async with self._session.get(url, params=params, timeout=no_limit) as response:
                 async for line in response.content:
                     now = time.monotonic()
                     event = orjson.loads(line)
@@ -77,7 +79,7 @@ class Generator:
                     version = metadata["resourceVersion"]
                     if event["type"] == "ADDED":
                         owner = next((owner["name"] for owner in metadata.get("ownerReferences") or ()), "")
-                        self.timeline.child_seen.setdefault(owner, now)
+                        self.timeline.seen[kind].setdefault(owner, now)
 
     async def create(self, prefix: str, count: int, *, per_second: float | None = None) -> list[str]:
         """Create so many objects, at a rate or all at once, however busy everything is. Returns their names."""
@@ -93,18 +95,21 @@ class Generator:
         body = orjson.dumps(self._work.manifest(self.namespace, name))
         self.timeline.sent[name] = time.monotonic()
         async with self._session.post(
-            self._created, data=body, headers={"Content-Type": "application/json"}
+            self._url(self._work.created), data=body, headers={"Content-Type": "application/json"}
         ) as response:
             answer = await response.read()
             assert response.status == 201, answer[:1000]
         self.timeline.accepted[name] = time.monotonic()
 
     async def until_seen(self, names: list[str], *, within: float) -> None:
-        """Wait until every one of these has its child."""
+        """Wait until every one of these has all its children."""
         deadline = time.monotonic() + within
-        while missing := [name for name in names if name not in self.timeline.child_seen]:
+        while missing := [name for name in names if any(name not in seen for seen in self.timeline.seen.values())]:
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"{len(missing)} of {len(names)} objects led to nothing in {within:.0f} s, the first is {missing[0]}"
                 )
             await asyncio.sleep(0.05)
+
+    def _url(self, path: str) -> str:
+        return self._server + f"/namespaces/{self.namespace}/".join(path.rsplit("/", 1))

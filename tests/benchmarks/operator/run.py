@@ -1,4 +1,4 @@
-"""Benchmark of the operator against a real API server, alone or side by side with Kubeflow Trainer's controller.
+"""Benchmark of the operator against a real API server, alone or side by side with Kubeflow Trainer's controllers.
 
     make bench-operator [ARGS="--peer"]                    or, with what `make env` exports:
     python tests/benchmarks/operator/run.py [--peer] [--output result.json]
@@ -6,13 +6,15 @@
 It starts etcd, kube-apiserver and the Job controller on loopback (`--this-cluster` uses KUBECONFIG's cluster instead; it must not
 run another Trimtab) and runs the operator from source as a local process. A turn creates FineTuneJobs whose Jobs stay suspended
 (`spec.runPolicy.queueName` names a queue that nobody serves): at 10 a second for 30 s, then a burst of 500. With `--peer` the
-controllers take turns on the same control plane, one at a time, and the peer gets TrainJobs, from which it makes JobSets;
-kubeflow.py says what favours it. They are not suspended, which is its best case (one write for each) and costs nothing, as nobody
-makes Jobs from the JobSets; `--peer-suspended` shows the other case too. Then the operator gets 1,000 objects, is left alone,
-killed and started again. Everything shares the machine with the control plane.
+installations take turns on the same control plane, one at a time. From the peer's TrainJobs its two controllers make JobSets and
+Jobs, and it has two turns: with suspended TrainJobs, whose Jobs are suspended as ours are; and, its best case, with others, for each
+of which Trainer's controller writes once, and whose Jobs the Job controller leaves alone, so that there are no pods. kubeflow.py says
+what else favours it. Then the operator gets 1,000 objects, is left alone, killed and started again. Everything shares the machine
+with the control plane.
 
-Latency is from the answer to the create request (accepted) to the Job or JobSet on a watch (seen), on the generator's clock. `way` is,
-by the API server's clock, when each write for an object arrived and was answered, in milliseconds after the object was accepted.
+Latency is from the answer to the create request (accepted) to the Job or JobSet on a watch (seen), on the generator's clock.
+Processor time and memory are those of all processes of an installation. `way` is, by the API server's clock, when each write for an
+object arrived and was answered, in milliseconds after the object was accepted.
 Run it on a quiet machine; the load average is printed beside the result.
 """
 
@@ -42,12 +44,17 @@ from trimtab_operator.cluster.connection import Connection, connect
 Result = dict[str, Any]
 ROWS = {
     "version": "version",
-    "steady_p50_ms": "steady load, accepted until seen, ms: p50",
+    "steady_p50_ms": "steady load, accepted until the Job is seen, ms: p50",
     "steady_p90_ms": "p90",
     "steady_p99_ms": "p99",
     "steady_max_ms": "largest",
-    "burst_per_second": "burst: objects a second",
-    "burst_cpu_ms_per_object": "processor time for an object in the burst, ms: controller",
+    "jobset_steady_p50_ms": "until the JobSet is seen, ms: p50",
+    "jobset_steady_p90_ms": "p90",
+    "jobset_steady_p99_ms": "p99",
+    "jobset_steady_max_ms": "largest",
+    "burst_per_second": "burst: Jobs a second",
+    "jobset_burst_per_second": "JobSets a second",
+    "burst_cpu_ms_per_object": "processor time for an object in the burst, ms: controllers",
     "burst_api_server_cpu_ms_per_object": "API server",
     "memory_mib_empty": "memory, MiB: empty",
     "memory_mib": "after the burst",
@@ -60,7 +67,7 @@ async def benchmark(connection: Connection, options: argparse.Namespace, api_ser
     ours = trimtab(options.module)
     contenders = [ours]
     if options.peer:
-        contenders += [kubeflow_trainer(suspend=suspend) for suspend in (False, True)[: 1 + options.peer_suspended]]
+        contenders += [kubeflow_trainer(suspend=suspend) for suspend in (True, False)]
     result: Result = {"load_average": round(os.getloadavg()[0], 1), "cpus": os.cpu_count()}
     turns: dict[str, list[Result]] = {contender.name: [] for contender in contenders}
     for number in range(options.rounds or min(2, len(contenders))):
@@ -77,25 +84,39 @@ async def benchmark(connection: Connection, options: argparse.Namespace, api_ser
 
 def summary(contender: Contender, turns: list[Result]) -> Result:
     """All turns of a controller together; what was measured in each is kept in brackets."""
-    pooled = sorted(latency for one in turns for latency in one["steady_ms"])
-    each = {f"p{share}": [percentile(one["steady_ms"], share) for one in turns] for share in (50, 99)}
-    found: Result = {
-        "version": contender.version,
-        "steady_p50_ms": f"{percentile(pooled, 50)} {each['p50']}",
-        "steady_p90_ms": str(percentile(pooled, 90)),
-        "steady_p99_ms": f"{percentile(pooled, 99)} {each['p99']}",
-        "steady_max_ms": str(round(pooled[-1], 1)),
-    }
+    found: Result = {"version": contender.version}
+    for kind in contender.work.children:
+        found |= {_row(kind, name): value for name, value in _speed(kind, turns).items()}
     for name in (
-        "burst_per_second",
         "burst_cpu_ms_per_object",
         "burst_api_server_cpu_ms_per_object",
         "memory_mib_empty",
         "memory_mib",
     ):
-        values = [round(one[name], 1) for one in turns]
-        found[name] = f"{round(statistics.mean(values), 1)} {values}"
+        found[name] = _mean([one[name] for one in turns])
     return found | {name: turns[-1][name] for name in ("way", "writes") if name in turns[-1]}
+
+
+def _speed(kind: str, turns: list[Result]) -> Result:
+    """How soon objects of a kind were there, and how many a second."""
+    steady = [one["steady_ms"][kind] for one in turns]
+    pooled = sorted(latency for one in steady for latency in one)
+    each = {share: [percentile(one, share) for one in steady] for share in (50, 99)}
+    return {
+        "steady_p50_ms": f"{percentile(pooled, 50)} {each[50]}",
+        "steady_p90_ms": str(percentile(pooled, 90)),
+        "steady_p99_ms": f"{percentile(pooled, 99)} {each[99]}",
+        "steady_max_ms": str(round(pooled[-1], 1)),
+        "burst_per_second": _mean([one["burst_per_second"][kind] for one in turns]),
+    }
+
+
+def _row(kind: str, name: str) -> str:
+    return name if kind == "Job" else f"{kind.lower()}_{name}"
+
+
+def _mean(values: list[float]) -> str:
+    return f"{round(statistics.mean(values), 1)} {[round(value, 1) for value in values]}"
 
 
 def percentile(ordered: list[float], share: int) -> float:
@@ -113,7 +134,8 @@ def show(result: Result) -> None:
     names = [name for name, value in result.items() if isinstance(value, dict) and "version" in value]
     print("| what | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for row, label in ROWS.items():
-        print(f"| {label} | " + " | ".join(str(result[name][row]) for name in names) + " |")
+        if any(row in result[name] for name in names):
+            print(f"| {label} | " + " | ".join(str(result[name].get(row, "")) for name in names) + " |")
     print("".join(f"\n{line}" for name in names for line in details(name, result[name])))
     for name, value in flat({name: value for name, value in result.items() if name not in names}):
         print(f"{name:44} {value:>12}")
@@ -139,8 +161,7 @@ def flat(result: Result, prefix: str = "") -> list[tuple[str, str]]:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", action="store_true", help="alternate with Kubeflow Trainer's controller")
-    parser.add_argument("--peer-suspended", action="store_true", help="likewise, and with suspended TrainJobs besides")
+    parser.add_argument("--peer", action="store_true", help="alternate with Kubeflow Trainer and JobSet")
     parser.add_argument("--rounds", type=int, help="turns of each controller (1, with a peer 2)")
     parser.add_argument("--rate", type=int, default=10, help="objects a second")
     parser.add_argument("--seconds", type=int, default=30, help="how long")
@@ -162,10 +183,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    options.peer |= options.peer_suspended
     api_server = None
     if options.peer:
-        say(f"building Kubeflow Trainer {kubeflow.VERSION} (4 minutes the first time)")
+        say(f"building Kubeflow Trainer {kubeflow.VERSION} and JobSet (8 minutes the first time)")
         kubeflow.build()
     with contextlib.ExitStack() as stack:
         if not options.this_cluster:

@@ -51,7 +51,7 @@ async def _restart(made: Generator, operator: OperatorProcess) -> Result:
     await made.create_at("after-restart", started)
     ready = await asyncio.to_thread(operator.wait_ready)
     await made.until_seen(["after-restart"], within=60)
-    served = made.timeline.child_seen["after-restart"] - started
+    served = made.timeline.seen["Job"]["after-restart"] - started
     converged = await _at_rest(operator, started)
     return {
         "ready_seconds": round(ready, 2),

@@ -67,11 +67,11 @@ async def turn(
             await calm(process.cpu_seconds)
             names = await made.create("steady", options.rate * options.seconds, per_second=options.rate)
             await made.until_seen(names, within=60)
-            result["steady_ms"] = made.timeline.latencies("steady")
+            result["steady_ms"] = {kind: made.timeline.latencies("steady", kind) for kind in contender.work.children}
             await calm(process.cpu_seconds)
             before = process.cpu_seconds(), cpu_seconds(api_server) if api_server else 0.0
             await made.until_seen(await made.create("burst", options.burst), within=120 + options.burst / 5)
-            result["burst_per_second"] = made.timeline.rate("burst")
+            result["burst_per_second"] = {kind: made.timeline.rate("burst", kind) for kind in contender.work.children}
             await calm(process.cpu_seconds)
             after = process.cpu_seconds(), cpu_seconds(api_server) if api_server else 0.0
             cpu = [1000 * (end - begin) / options.burst for begin, end in zip(before, after, strict=True)]
