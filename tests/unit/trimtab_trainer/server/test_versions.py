@@ -79,7 +79,7 @@ async def test_a_removed_version_finishes_its_answers_first(source: FolderSource
             assert text_of(await server.chat("Hi", model="tone-v1"))
             assert target.adapter in target.lane.model.adapters.loaded
         await eventually(lambda: len(server.versions.report()) == 1)
-        assert target.adapter not in target.lane.model.adapters.loaded
+        await eventually(lambda: target.adapter not in target.lane.model.adapters.loaded)
         await eventually(lambda: source.discarded == ["tone-v2"])
 
 
