@@ -6,13 +6,10 @@ gets three times the epochs: as many texts go through the model.
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-import pytest
-from tests.support.training import MemoryStorage, make_job, run_job
-
-from trimtab_trainer.contract.exit_codes import ExitCode
+from tests.benchmarks.runs import BASE, completed, store_of
+from tests.support.training import make_job
 
 OBJECTIVES = {"fewShot": 1, "supervised": 3}
 
@@ -32,15 +29,9 @@ def run(
     objective: str, model: Path, data: Path, *, seed: int, epochs: float, rate: float, length: int
 ) -> dict[str, float]:
     """Test accuracy before and after."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        root = Path(folder)
-        (root / "data").symlink_to(data)
-        (root / "models").mkdir()
-        (root / "models" / "base").symlink_to(model)
-        storage = MemoryStorage(root)
-        storage.install(patch)
+    with store_of(model, data) as storage:
         document = make_job(
-            model={"uri": "s3://models/base"},
+            model={"uri": BASE},
             task={"sequenceClassification": {}},
             objective={objective: {}},
             data={
@@ -53,9 +44,7 @@ def run(
         ).to_json()
         document["training"] = {"epochs": epochs, "globalBatchSize": 8, "learningRate": rate, "seed": seed}
         document["checkpoints"] = {"everySteps": None}
-        end = run_job(type(make_job()).model_validate(document), root / "scratch")
-        if end.code != ExitCode.SUCCEEDED:
-            raise SystemExit(end.message.message)
+        end = completed(document, storage)
         metrics = storage.published["metrics"]
         return {
             "before": metrics["baseline_test_accuracy"],

@@ -2,28 +2,19 @@
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-import pytest
-from tests.support.training import MemoryStorage, make_job, run_job
-
-from trimtab_trainer.contract.exit_codes import ExitCode
+from tests.benchmarks.runs import BASE, completed, store_of
+from tests.support.training import make_job
 
 
 def main() -> None:
     """Seconds of training, seconds of computing features, all losses."""
     task, model, data, epochs, cached = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        root = Path(folder)
-        (root / "data").symlink_to(data)
-        (root / "models").mkdir()
-        (root / "models" / "base").symlink_to(model)
-        storage = MemoryStorage(root)
-        storage.install(patch)
+    with store_of(Path(model), Path(data)) as storage:
         steps = -(-len(Path(data, "train.jsonl").read_text("utf-8").splitlines()) // 16)
         document = make_job(
-            model={"uri": "s3://models/base"},
+            model={"uri": BASE},
             task={task: {}},
             data={
                 **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation", "test")},
@@ -33,10 +24,7 @@ def main() -> None:
         ).to_json()
         document["training"] = {"epochs": float(epochs), "learningRate": 0.005, "evaluateEverySteps": steps}
         document["checkpoints"] = {"everySteps": steps}
-        end = run_job(type(make_job()).model_validate(document), root / "scratch")
-        if end.code != ExitCode.SUCCEEDED:
-            raise SystemExit(end.message.message)
-        seconds = end.attempt.seconds
+        seconds = completed(document, storage).attempt.seconds
         losses = [line["loss"] for line in storage.history if "loss" in line]
     print(
         json.dumps(

@@ -2,26 +2,18 @@
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-import pytest
-from tests.support.training import MemoryStorage, make_job, run_job
-
-from trimtab_trainer.contract.exit_codes import ExitCode
+from tests.benchmarks.runs import BASE, completed, store_of
+from tests.support.training import make_job
 
 
 def main() -> None:
     """Train and save what would be published."""
     task, model, data, output, epochs, seed, method = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        root = Path(folder)
-        (root / "data").symlink_to(data)
-        (root / "models").mkdir()
-        (root / "models" / "base").symlink_to(model)
-        MemoryStorage(root).install(patch)
+    with store_of(Path(model), Path(data)) as storage:
         base = make_job(
-            model={"uri": "s3://models/base"},
+            model={"uri": BASE},
             task={task: {}},
             data={
                 **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation", "test")},
@@ -31,11 +23,8 @@ def main() -> None:
         ).to_json()
         base["training"] = {"epochs": float(epochs), "seed": int(seed)}
         base["checkpoints"] = {"everySteps": 20}
-        config = type(make_job()).model_validate(base)
-        end = run_job(config, root / "scratch")
-        if end.code != ExitCode.SUCCEEDED:
-            raise SystemExit(end.message.message)
-        shutil.copytree(root / "published", output, dirs_exist_ok=True)
+        completed(base, storage)
+        shutil.copytree(storage.root / "published", output, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
