@@ -73,10 +73,12 @@ class Scene:
 
 @pytest.fixture
 def crd(server: Api) -> Iterator[Manifest]:
-    """KServe's CRD, not installed yet; gone after the test."""
+    """KServe's CRD, not installed yet; gone after the test: while it is being deleted, an apply would change what vanishes."""
     found = inference_services()
     yield found
     server.delete(found)
+    path = f"{collection(found)}/{found['metadata']['name']}"
+    eventually(lambda: not server.exists(path), what="KServe's CRD is gone")
 
 
 def install(server: Api, crd: Manifest) -> None:
