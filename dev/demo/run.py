@@ -24,7 +24,7 @@ from upload import bucket, store, upload
 NAMESPACE = "demo"
 OUTPUT = REPOSITORY / "demo-output"
 _EXAMPLE = REPOSITORY / "examples" / "01-lora-quickstart.yaml"
-_REPORTS = ("loss.png", "report.md", "report.json", "metrics.jsonl")
+_REPORTS = ("loss.png", "drift.png", "report.md", "report.json", "metrics.jsonl")
 _MINUTES = 60
 _QUESTIONS = 6
 

@@ -1,6 +1,7 @@
 """The demo as a newcomer runs it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,10 @@ def test_the_tuned_model_is_better_on_questions_that_it_never_saw(printed: str) 
 
 def test_it_leaves_a_loss_curve_and_a_report(printed: str) -> None:
     assert (OUTPUT / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert "Base against tuned" in (OUTPUT / "report.md").read_text()
+    report = (OUTPUT / "report.md").read_text()
+    assert "Base against tuned" in report
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report)
+    assert not [name for name in pictures if not (OUTPUT / name).is_file()]
     assert str(OUTPUT / "loss.png") in printed
 
 
