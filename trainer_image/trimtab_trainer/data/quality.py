@@ -37,7 +37,7 @@ class SplitQuality(Document):
     labels: dict[str, int] = Field(default_factory=dict)
     """How often each label occurs."""
     personal_data: dict[str, int] = Field(default_factory=dict)
-    """How many examples hold something of the form of an e-mail address, and so on."""
+    """How many examples hold an e-mail address, and so on, as far as its form shows it."""
     languages: dict[str, int] = Field(default_factory=dict)
     """How many examples are in each language, by ISO 639 code; `und` where it cannot be told, `zxx` where the words are of none."""
     unexpected: int = 0
@@ -95,7 +95,7 @@ class DataQuality(Document):
                     for kind, count in split.personal_data.items()
                 )
                 found.append(
-                    f"The {split.split} split seems to hold personal data, by its patterns: {kinds}. The report names places."
+                    f"The {split.split} split seems to hold personal data, by its form: {kinds}. The report names places."
                 )
         return found
 
@@ -178,7 +178,7 @@ def render_quality(quality: DataQuality | None) -> str:
         for finding in quality.findings
     ]
     head = (
-        "| split | checked | doubles | near doubles | in train | nearly in train | labels | languages | personal data (by patterns) |\n"
+        "| split | checked | doubles | near doubles | in train | nearly in train | labels | languages | personal data (by form) |\n"
         "|---|---:|---:|---:|---:|---:|---|---|---|\n"
     )
     return "## Data quality\n\n" + head + "\n".join(rows) + ("\n\n" + "\n".join(places) if places else "")

@@ -46,7 +46,7 @@ class Report(Document):
     token_lengths: dict[str, dict[str, int]]
     """Percentiles of the examples' token counts per split."""
     quality: DataQuality | None = None
-    """Doubles, leaks between splits, labels, personal data by patterns."""
+    """Doubles, leaks between splits, labels, personal data by its form."""
     rendered_example: list[tuple[bool, str]]
     """The first training example as the model sees it: (carries loss, text)."""
     steps: int

@@ -1,4 +1,4 @@
-"""What the data check finds in words: doubles, leaks, uneven labels, personal data; and how texts are changed."""
+"""What the data check finds in words: doubles, leaks, uneven labels; and how texts are changed."""
 
 import random
 
@@ -8,7 +8,6 @@ from trimtab_trainer.contract.practices import Normalization, TextAugmentation
 from trimtab_trainer.data.changes import augmented, normalized
 from trimtab_trainer.data.formats import Chat, Content, Example, Labelled, Text
 from trimtab_trainer.data.near_duplicates import first_similar, shingles, similarity
-from trimtab_trainer.data.personal_data import kinds_in
 from trimtab_trainer.data.quality import SplitQuality, check_quality, render_quality
 
 WORDS = [f"word{number}" for number in range(500)]
@@ -43,23 +42,6 @@ def test_signatures_find_what_comparing_all_pairs_finds() -> None:
     ]
     assert first_similar(texts) == expected
     assert 100 < len(texts) - expected.count(None) < 150
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("write to jane.doe@example.org, please", ["e-mail address"]),
-        ("call +49 30 901820 or ring (415) 555-0132", ["phone number"]),
-        ("paid with 4111 1111 1111 1111", ["payment card"]),
-        ("paid with 4111 1111 1111 1112", []),
-        ("to DE89 3704 0044 0532 0130 00 at once", ["bank account (IBAN)"]),
-        ("to DE88 3704 0044 0532 0130 00 at once", []),
-        ("version 1.2.3 of 2026-11-22, order 12345678", []),
-        ("0000 0000 0000 0000", []),
-    ],
-)
-def test_personal_data_by_patterns(text: str, expected: list[str]) -> None:
-    assert kinds_in(text) == expected
 
 
 def test_the_report_of_a_bad_data_set() -> None:
