@@ -1,4 +1,4 @@
-"""Several adapters as one: exactly the weighted sum of what they add."""
+"""Several adapters of one base model: side by side by their names, and as one, exactly the weighted sum of what they add."""
 
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,33 @@ def test_what_it_adds_is_the_weighted_sum(second: dict[str, Any], llama: Path, t
     first, other, both = (merged_weights(llama, directory) for directory in (one, two, tmp_path / "both"))
     for name, weight in base.items():
         torch.testing.assert_close(both[name], weight + 0.7 * (first[name] - weight) + 0.3 * (other[name] - weight))
+
+
+@torch.no_grad()
+def test_named_adapters_share_one_base_model(llama: Path, tmp_path: Path) -> None:
+    """As docs/methods.md says: loaded once, each name gives what its adapter gives alone, and no name the base model."""
+
+    def logits(model: Any) -> torch.Tensor:
+        found: torch.Tensor = model(torch.arange(12)[None]).logits
+        return found
+
+    folders = {
+        name: adapter(method, llama, tmp_path / name, seed=seed)
+        for seed, (name, method) in enumerate({"tone": FIRST, "facts": SECOND}.items())
+    }
+    base = logits(AutoModelForCausalLM.from_pretrained(llama))
+    alone = {
+        name: logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), folder))
+        for name, folder in folders.items()
+    }
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), folders["tone"], adapter_name="tone")
+    model.load_adapter(folders["facts"], adapter_name="facts")
+    for name in ("facts", "tone", "facts"):
+        model.set_adapter(name)
+        torch.testing.assert_close(logits(model), alone[name])
+        assert float((alone[name] - base).abs().max()) > 0.1
+    with model.disable_adapter():
+        torch.testing.assert_close(logits(model), base)
 
 
 def test_averaging_the_factors_would_be_something_else(llama: Path, tmp_path: Path) -> None:
