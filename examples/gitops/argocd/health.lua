@@ -26,14 +26,15 @@ end
 if status.state == "Paused" then
   return {status = "Suspended", message = found["Ready"].message}
 end
-if holds("Ready") then
+if holds("Ready") and not holds("Reconciling") then
   health = {status = "Healthy", message = found["Ready"].message}
   if found["Promotable"] ~= nil and found["Promotable"].status == "False" then
     health.message = "Not promotable: " .. found["Promotable"].message
   end
   return health
 end
-if found["Ready"] ~= nil then
-  health.message = found["Ready"].message
+local says = holds("Ready") and found["Reconciling"] or found["Ready"]
+if says ~= nil then
+  health.message = says.message
 end
 return health

@@ -34,10 +34,11 @@ def compute_status(
         problems = [*problems, plan.reclaim.problem]
     verification, evaluation = answers(version, check, now=now)
     artifact = imported(version, check)
+    proof = verified(version.spec, verification, check)
     said = [
-        verified(version.spec, verification, check),
+        proof,
         _unsigned(observed) or promotable(version, evaluation, check),
-        *_trio([*problems, *_not_imported(version, artifact, verification, check)], check),
+        *_trio([*problems, *_not_imported(version, artifact, verification, check), *_changed(proof)], check),
     ]
     deletion = _with_refused_job(plan.reclaim, observed)
     reclaim = reclaimed(version, deletion, now=now)
@@ -95,6 +96,12 @@ def _not_imported(
     )
 
 
+def _changed(proof: Fact) -> Iterator[Problem]:
+    """Bytes that are not those that were published: nobody may use them, and they do not mend themselves."""
+    if proof.status == "False":
+        yield Problem(proof.reason, proof.message)
+
+
 def _trio(problems: Sequence[Problem], check: VersionCheck | None) -> list[Fact]:
     """For GitOps. A version does not move, but a Job may be looking at it."""
     waits = check is not None and not check.has_ended
@@ -125,11 +132,13 @@ def _events(before: ModelVersionStatus, after: ModelVersionStatus) -> Iterator[E
         yield note
     if after.reclaim is not None:
         return
+    warned: set[str] = set()
     for kind in ("Ready", "Verified", "Promotable"):
         old, new = before.condition(kind), after.condition(kind)
         if new is None or (old is not None and old.status == new.status):
             continue
         if new.status == "True" and (kind == "Ready" or old is not None):
             yield EventNote("Normal", Reason(new.reason), new.message)
-        elif new.status == "False":
+        elif new.status == "False" and new.reason not in warned:
+            warned.add(new.reason)
             yield EventNote("Warning", Reason(new.reason), new.message)

@@ -8,23 +8,17 @@ from tests.support.builders import (
     NOW,
     SETTINGS,
     SHA,
-    after,
     make_profile,
-    make_storage,
     make_version,
-    pod_of,
     published,
 )
 from tests.support.manifests import smallest
+from tests.support.version_world import VersionWorld
 
 from trimtab_operator.api.times import format_time
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, Reason
 from trimtab_operator.plan.champion import champion
-from trimtab_operator.plan.model_version.compose import make_plan
-from trimtab_operator.state import Manifest, ObservedVersion, Plan, RejectedWrite
-from trimtab_operator.status.model_version.compose import compute_status
-from trimtab_operator.validation.model_version.compose import check
-from trimtab_trainer.contract.messages import TerminationMessage
+from trimtab_operator.state import Manifest, Plan, RejectedWrite
 from trimtab_trainer.contract.run_config import VersionJobConfig
 
 TRAINED: dict[str, Any] = {
@@ -36,78 +30,7 @@ EVALUATION: dict[str, Any] = {
     "data": {"train": [{"uri": "s3://data/train.jsonl"}], "test": [{"uri": "pvc://claim/test.jsonl"}]},
 }
 PASSED = {"name": "accuracy on test", "metric": "accuracy", "source": "test", "phase": "Skipped"}
-VERIFY, EVALUATE = "trimtab.dev/verify", "trimtab.dev/evaluate"
-
-
-class World:
-    """One ModelVersion, the Jobs that the plan makes for it, and their pods."""
-
-    def __init__(self, version: ModelVersion, **observed: Any) -> None:
-        self.version = version
-        self.jobs: dict[str, Manifest] = {}
-        self.pods: tuple[Manifest, ...] = ()
-        self.plan = Plan()
-        self.seconds = 0.0
-        self._observed = {"profile": make_profile(), "storage": make_storage(), "rollouts": ()} | observed
-
-    def look(self) -> "World":
-        """One pass: everything but the API server."""
-        observed = ObservedVersion(
-            version=self.version, jobs=tuple(self.jobs.values()), pods=self.pods, **self._observed
-        )
-        problems, now = check(observed, settings=SETTINGS), after(self.seconds)
-        self.plan = make_plan(observed, problems, settings=SETTINGS, now=now)
-        for ref in self.plan.delete:
-            self.jobs.pop(ref.name)
-        for job in self.plan.create:
-            given = {
-                "uid": f"uid-{job['metadata']['name']}",
-                "resourceVersion": "1",
-                "creationTimestamp": format_time(now),
-            }
-            self.jobs.setdefault(job["metadata"]["name"], job | {"metadata": job["metadata"] | given, "status": {}})
-        outcome = compute_status(observed, problems, self.plan, settings=SETTINGS, now=now)
-        status = type(self.version.status).model_validate(outcome.status)
-        self.version = self.version.model_copy(update={"status": status})
-        return self
-
-    def annotate(self, **values: str) -> "World":
-        names = {"verify": VERIFY, "evaluate": EVALUATE}
-        annotations = {names[key]: value for key, value in values.items()}
-        metadata = self.version.metadata.model_copy(update={"annotations": annotations})
-        self.version = self.version.model_copy(update={"metadata": metadata})
-        return self.look()
-
-    def end(self, *, code: int = 0, words: dict[str, Any] | None = None, complete: bool = True) -> "World":
-        """The newest Job's pod ends, and the Job with it."""
-        job = list(self.jobs.values())[-1]
-        pod = pod_of(job | {"metadata": job["metadata"] | {"namespace": "demo"}})
-        text = (
-            TerminationMessage.model_validate(words).model_dump_json(by_alias=True, exclude_none=True) if words else ""
-        )
-        state = {"terminated": {"exitCode": code, "message": text, "finishedAt": format_time(NOW)}}
-        pod["status"] = {
-            "phase": "Failed" if code else "Succeeded",
-            "containerStatuses": [{"name": "trainer", "state": state}],
-        }
-        self.pods = (pod,)
-        condition = {
-            "type": "Complete" if complete else "Failed",
-            "status": "True",
-            "lastTransitionTime": format_time(NOW),
-        }
-        job["status"]["conditions"] = [condition]
-        return self.look()
-
-    def said(self, kind: str) -> tuple[str, str]:
-        condition = self.version.status.condition(kind)
-        assert condition is not None
-        return condition.status, condition.reason
-
-    def message(self, kind: str) -> str:
-        condition = self.version.status.condition(kind)
-        assert condition is not None
-        return condition.message
+VERIFY = "trimtab.dev/verify"
 
 
 def config_of(job: Manifest) -> VersionJobConfig:
@@ -130,13 +53,13 @@ def config_of(job: Manifest) -> VersionJobConfig:
 def test_whether_a_job_looks_at_it(
     version: ModelVersion, annotations: dict[str, str], *, expected: bool | None
 ) -> None:
-    world = World(version).annotate(**annotations)
+    world = VersionWorld(version).annotate(**annotations)
     measures = [config_of(job).evaluate is not None for job in world.jobs.values()]
     assert measures == ([] if expected is None else [expected])
 
 
 def test_each_new_value_is_a_job_and_an_answered_one_is_none() -> None:
-    world = World(make_version(**TRAINED)).annotate(verify="1").look()
+    world = VersionWorld(make_version(**TRAINED)).annotate(verify="1").look()
     assert len(world.jobs) == 1
     world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "3 files, 12 bytes."}})
     assert world.said("Verified") == ("True", Reason.BYTES_VERIFIED)
@@ -150,7 +73,7 @@ def test_a_signature_that_does_not_hold_is_told_as_that() -> None:
     keys = ["-----BEGIN PUBLIC KEY-----\nabc=\n-----END PUBLIC KEY-----\n"]
     signature = {"keyId": SHA, "sha256": SHA}
     profile = make_profile(signing={"publicKeys": keys, "required": True})
-    world = World(make_version(**TRAINED, signature=signature), profile=profile).annotate(verify="1")
+    world = VersionWorld(make_version(**TRAINED, signature=signature), profile=profile).annotate(verify="1")
     config = config_of(next(iter(world.jobs.values())))
     assert (config.signatures.public_keys, config.signed) == (keys, True)
     found = {"holds": False, "message": "The signature of support-tone-v1 does not hold."}
@@ -160,19 +83,22 @@ def test_a_signature_that_does_not_hold_is_told_as_that() -> None:
 
 
 def test_a_tampered_file_is_named_and_stays_so_until_the_next_look() -> None:
-    world = World(make_version(**TRAINED)).annotate(verify="1")
+    world = VersionWorld(make_version(**TRAINED)).annotate(verify="1")
     found = {"holds": False, "message": "adapter_model.safetensors has sha256 aa, and its manifest says bb."}
     world.end(words={"reason": "DigestMismatch", "verification": found}, code=16, complete=False)
     assert world.said("Verified") == ("False", Reason.DIGEST_MISMATCH)
+    assert world.said("Ready") == ("False", Reason.DIGEST_MISMATCH)
+    assert world.said("Stalled") == ("True", Reason.DIGEST_MISMATCH)
     assert "adapter_model.safetensors" in world.message("Verified")
     world.annotate(verify="2")
     assert world.said("Verified") == ("False", Reason.DIGEST_MISMATCH)
     world.end(words={"reason": "Succeeded", "verification": {"holds": True, "message": "ok"}})
     assert world.said("Verified") == ("True", Reason.BYTES_VERIFIED)
+    assert world.said("Ready") == ("True", Reason.AVAILABLE)
 
 
 def test_a_job_that_cannot_read_the_store_proves_nothing() -> None:
-    world = World(make_version()).look()
+    world = VersionWorld(make_version()).look()
     world.end(words={"reason": "StorageAccessDenied", "message": "no."}, code=21, complete=False)
     assert world.said("Verified") == ("Unknown", Reason.STORAGE_ACCESS_DENIED)
     assert VERIFY in world.message("Verified")
@@ -180,7 +106,7 @@ def test_a_job_that_cannot_read_the_store_proves_nothing() -> None:
 
 
 def test_a_look_that_finds_nothing_out_leaves_what_was_known() -> None:
-    world = World(make_version(**TRAINED)).annotate(verify="1")
+    world = VersionWorld(make_version(**TRAINED)).annotate(verify="1")
     world.end(
         words={"reason": "DigestMismatch", "verification": {"holds": False, "message": "x."}}, code=16, complete=False
     )
@@ -190,7 +116,7 @@ def test_a_look_that_finds_nothing_out_leaves_what_was_known() -> None:
 
 
 def test_a_result_that_went_with_its_pod_is_waited_for_and_then_said() -> None:
-    world = World(make_version()).look()
+    world = VersionWorld(make_version()).look()
     world.end(words=None)
     assert world.said("Verified") == ("Unknown", Reason.VERIFYING)
     assert world.plan.requeue_after is not None
@@ -200,7 +126,7 @@ def test_a_result_that_went_with_its_pod_is_waited_for_and_then_said() -> None:
 
 def test_a_new_measurement_outranks_the_record() -> None:
     failed = PASSED | {"phase": "Failed", "holdsBack": True}
-    world = World(make_version(2, **TRAINED, evaluation=EVALUATION, gates=[failed])).look()
+    world = VersionWorld(make_version(2, **TRAINED, evaluation=EVALUATION, gates=[failed])).look()
     assert world.said("Promotable") == ("False", Reason.GATE_FAILED)
     world.annotate(evaluate="new data")
     numbers = {"gates": [{"result": "0.9", "champion": "0.8"}], "champion": "support-tone-v1"}
@@ -212,24 +138,24 @@ def test_a_new_measurement_outranks_the_record() -> None:
 
 
 def test_a_measurement_that_fails_leaves_the_record_as_it_is() -> None:
-    world = World(make_version(**TRAINED, evaluation=EVALUATION, gates=[PASSED])).annotate(evaluate="1")
+    world = VersionWorld(make_version(**TRAINED, evaluation=EVALUATION, gates=[PASSED])).annotate(evaluate="1")
     world.end(words={"reason": "DatasetNotFound", "message": "gone"}, code=11, complete=False)
     assert world.said("Promotable") == ("True", Reason.PROMOTABLE)
-    imported = World(make_version(evaluation=EVALUATION)).look()
+    imported = VersionWorld(make_version(evaluation=EVALUATION)).look()
     imported.end(words={"reason": "DatasetNotFound", "message": "gone"}, code=11, complete=False)
     assert imported.said("Promotable") == ("False", Reason.DATASET_NOT_FOUND)
 
 
 def test_what_keeps_the_job_from_running_is_said() -> None:
-    assert World(make_version(), profile=None).look().said("Stalled") == ("True", Reason.PROFILE_NOT_FOUND)
+    assert VersionWorld(make_version(), profile=None).look().said("Stalled") == ("True", Reason.PROFILE_NOT_FOUND)
     refused = RejectedWrite(Reason.QUOTA_EXCEEDED, "no quota", "Job", NOW)
-    assert World(make_version(), rejected=refused).look().said("Stalled") == ("True", Reason.QUOTA_EXCEEDED)
+    assert VersionWorld(make_version(), rejected=refused).look().said("Stalled") == ("True", Reason.QUOTA_EXCEEDED)
 
 
 def test_the_pod_of_an_evaluation() -> None:
     rival = make_version(1, baseModel={"uri": "pvc://models/base"}, status={"conditions": [promotable()]})
     version = make_version(2, **TRAINED, evaluation=EVALUATION, gates=[PASSED])
-    world = World(version, siblings=(rival, version)).annotate(evaluate="1")
+    world = VersionWorld(version, siblings=(rival, version)).annotate(evaluate="1")
     (job,) = world.jobs.values()
     config = config_of(job)
     assert config.evaluate is not None
@@ -247,14 +173,14 @@ def test_the_pod_of_an_evaluation() -> None:
 
 def test_a_gated_base_model_is_opened_by_the_secret_that_the_version_names() -> None:
     gated = {"uri": "hf://org/model", "secretName": "hub-token"}
-    (job,) = World(make_version(2, **TRAINED, baseModel=gated, evaluation=EVALUATION)).look().jobs.values()
+    (job,) = VersionWorld(make_version(2, **TRAINED, baseModel=gated, evaluation=EVALUATION)).look().jobs.values()
     secrets = [each["secret"]["secretName"] for each in job["spec"]["template"]["spec"]["volumes"] if "secret" in each]
     assert "hub-token" in secrets
 
 
 def test_the_pod_that_only_verifies_is_small_and_runs_no_custom_image() -> None:
     profile = make_profile(image="custom:1", command=["train"])
-    (job,) = World(make_version(), profile=profile).look().jobs.values()
+    (job,) = VersionWorld(make_version(), profile=profile).look().jobs.values()
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == SETTINGS.trainer_image
     assert container["resources"]["requests"]["memory"] == "256Mi"
@@ -264,7 +190,7 @@ IMPORT: dict[str, Any] = {"artifact": None, "importFrom": {"uri": "s3://lake/ada
 
 
 def test_an_import_is_ready_when_its_copy_is_published() -> None:
-    world = World(make_version(**IMPORT)).look()
+    world = VersionWorld(make_version(**IMPORT)).look()
     assert world.said("Ready") == ("False", Reason.IMPORTING)
     assert world.said("Reconciling") == ("True", Reason.IMPORTING)
     assert world.said("Stalled")[0] == "False"
@@ -283,7 +209,7 @@ def test_an_import_is_ready_when_its_copy_is_published() -> None:
 
 
 def test_an_import_that_fails_says_why_and_is_tried_again_on_request() -> None:
-    world = World(make_version(**IMPORT)).look()
+    world = VersionWorld(make_version(**IMPORT)).look()
     world.end(words={"reason": "ModelInvalid", "message": "it is no adapter of peft."}, code=14, complete=False)
     assert world.said("Ready") == ("False", Reason.NOT_AVAILABLE)
     assert world.said("Stalled")[0] == "True"

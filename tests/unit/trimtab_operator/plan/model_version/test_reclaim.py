@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.support.builders import NOW, make_version
 from tests.support.manifests import smallest
-from tests.unit.trimtab_operator.plan.model_version.test_check import World
+from tests.support.version_world import VersionWorld
 
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, Reason
 from trimtab_operator.names import RECLAIM_ANNOTATION, RECLAIM_FINALIZER
@@ -37,15 +37,15 @@ def rollout(wants: int, **status: Any) -> ModelRollout:
     return ModelRollout.parse(body | {"status": status})
 
 
-def annotated(world: World, value: str) -> World:
+def annotated(world: VersionWorld, value: str) -> VersionWorld:
     metadata = world.version.metadata.model_copy(update={"annotations": {RECLAIM_ANNOTATION: value}})
     world.version = world.version.model_copy(update={"metadata": metadata})
     return world.look()
 
 
-def deleting(**observed: Any) -> World:
+def deleting(**observed: Any) -> VersionWorld:
     """Two passes: one records that it begins, one makes the Job."""
-    return World(version(), **observed).look().look()
+    return VersionWorld(version(), **observed).look().look()
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,20 @@ def deleting(**observed: Any) -> World:
     ],
 )  # fmt: skip
 def test_which_versions_are_kept_until_their_bytes_are_gone(made: ModelVersion, *, expected: bool | None) -> None:
-    assert World(made).look().plan.finalizer is expected
+    assert VersionWorld(made).look().plan.finalizer is expected
 
 
 def test_bytes_that_somebody_else_published_are_not_ours_to_delete() -> None:
     elsewhere = {"artifact": {"uri": "s3://trimtab/other/models/support-tone/1"}}
-    world = World(version(deleted=False, finalizers=(), **elsewhere)).look()
+    world = VersionWorld(version(deleted=False, finalizers=(), **elsewhere)).look()
     assert world.plan.finalizer is None
     assert world.said("Stalled") == ("True", Reason.SPEC_INVALID)
     assert "s3://trimtab/demo/models/support-tone/1" in world.message("Ready")
-    assert World(version(**elsewhere)).look().plan.finalizer is False, "it goes, and they stay"
+    assert VersionWorld(version(**elsewhere)).look().plan.finalizer is False, "it goes, and they stay"
 
 
 def test_the_job_deletes_and_then_the_object_goes() -> None:
-    world = World(version()).look()
+    world = VersionWorld(version()).look()
     assert world.jobs == {}, "it is recorded first"
     assert world.said("Ready") == ("False", Reason.RECLAIMING)
     world.look()
@@ -106,7 +106,7 @@ def test_a_job_that_ended_well_without_a_word_has_deleted_too() -> None:
     ],
 )  # fmt: skip
 def test_what_is_used_stays_and_goes_by_itself_afterwards(observed: dict[str, Any], names: str) -> None:
-    world = World(version(), **observed).look().look()
+    world = VersionWorld(version(), **observed).look().look()
     assert world.jobs == {}
     assert world.said("Reclaimed") == ("False", Reason.IN_USE)
     assert world.said("Ready")[0] == "True", "it goes on serving"
@@ -117,7 +117,7 @@ def test_what_is_used_stays_and_goes_by_itself_afterwards(observed: dict[str, An
 
 
 def test_what_has_begun_is_carried_through() -> None:
-    world = World(version()).look()
+    world = VersionWorld(version()).look()
     world._observed["rollouts"] = (rollout(1),)
     assert len(world.look().jobs) == 1
 
@@ -153,11 +153,11 @@ def test_the_annotation_tries_again_at_once_or_lets_go() -> None:
 
 
 def test_a_namespace_that_goes_does_not_wait() -> None:
-    assert World(version(), namespace_is_going=True, rollouts=(rollout(1),)).look().plan.finalizer is False
+    assert VersionWorld(version(), namespace_is_going=True, rollouts=(rollout(1),)).look().plan.finalizer is False
 
 
 def test_a_job_that_still_publishes_goes_first() -> None:
-    world = World(version(deleted=False, finalizers=(RECLAIM_FINALIZER,), importFrom={"uri": "s3://lake/a", "format": "peftAdapter"}, artifact=None, source=None, verifiedAt="")).look()  # fmt: skip
+    world = VersionWorld(version(deleted=False, finalizers=(RECLAIM_FINALIZER,), importFrom={"uri": "s3://lake/a", "format": "peftAdapter"}, artifact=None, source=None, verifiedAt="")).look()  # fmt: skip
     (importing,) = world.jobs
     metadata = world.version.metadata.model_copy(update={"deletion_timestamp": "2026-11-21T12:00:00Z"})
     world.version = world.version.model_copy(update={"metadata": metadata})
@@ -167,7 +167,7 @@ def test_a_job_that_still_publishes_goes_first() -> None:
 
 
 def test_the_garbage_collector_is_let_through_first() -> None:
-    world = World(version(finalizers=(RECLAIM_FINALIZER, "foregroundDeletion"))).look().look()
+    world = VersionWorld(version(finalizers=(RECLAIM_FINALIZER, "foregroundDeletion"))).look().look()
     assert world.jobs == {}
     metadata = world.version.metadata.model_copy(update={"finalizers": [RECLAIM_FINALIZER]})
     world.version = world.version.model_copy(update={"metadata": metadata})
