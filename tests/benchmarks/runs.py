@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import End, MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import End, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 

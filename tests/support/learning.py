@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.support.training import write_jsonl
+from tests.support.rows import write_jsonl
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.formats import read_examples

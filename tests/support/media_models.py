@@ -10,17 +10,12 @@ from typing import Any
 import torch
 from dev.demo.tiny_media import RATE, save_clip, save_vit, save_wav2vec2, save_yolos
 from PIL import Image, ImageDraw
-from tests.support.training import byte_tokenizer, write_jsonl
+from tests.support.rows import write_jsonl
+from tests.support.tiny_models import SHAPE, byte_tokenizer
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 EDGE, PATCH = 16, 4
-SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-}
 COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230), "green": (30, 200, 30)}
 
 

@@ -11,16 +11,9 @@ import torch
 from tests.support import media_models
 from tests.support.learning import learn
 from tests.support.media_models import coloured_images, scenes, tones
-from tests.support.training import (
-    labelled,
-    make_job,
-    preferences,
-    questions,
-    tagged,
-    write_jsonl,
-    write_tiny_bert,
-    write_tiny_llama,
-)
+from tests.support.rows import labelled, preferences, questions, tagged, write_jsonl
+from tests.support.tiny_models import write_tiny_bert, write_tiny_llama
+from tests.support.training import make_job
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.formats import read_examples

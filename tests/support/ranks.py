@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import CountedStop, Killed, MemoryStorage, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, Killed, run_job
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.world import World

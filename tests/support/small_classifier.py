@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.support.training import byte_tokenizer
+from tests.support.tiny_models import byte_tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
 from trimtab_trainer.contract.messages import DataSummary
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.model import TrainableModel

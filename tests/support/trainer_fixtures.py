@@ -22,7 +22,8 @@ from trimtab_trainer.quota import THREAD_VARIABLES
 from trimtab_trainer.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
-    from tests.support.training import Job, MemoryStorage
+    from tests.support.memory_storage import MemoryStorage
+    from tests.support.training import Job
 
 # Before torch is imported: of matrices this small, several threads only wait for each other, and for other tests.
 os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
@@ -125,7 +126,7 @@ def job(s3_endpoint: str, credentials: Path, job_files: Path, monkeypatch: pytes
 @pytest.fixture
 def storage(job_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "MemoryStorage":
     """Store, models and data of whole jobs in this process."""
-    from tests.support.training import MemoryStorage as Storage  # noqa: PLC0415 - torch, which storage tests can do without
+    from tests.support.memory_storage import MemoryStorage as Storage  # noqa: PLC0415 - torch, which storage tests can do without
 
     for name in ("models", "data"):
         (tmp_path / name).symlink_to(job_files / name)
@@ -147,7 +148,7 @@ def media_storage(
     job_files: Path, media_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> "MemoryStorage":
     """As `storage`, with images and sounds."""
-    from tests.support.training import MemoryStorage as Storage  # noqa: PLC0415 - torch, which storage tests can do without
+    from tests.support.memory_storage import MemoryStorage as Storage  # noqa: PLC0415 - torch, which storage tests can do without
 
     for name in ("models", "data"):
         (tmp_path / name).mkdir()

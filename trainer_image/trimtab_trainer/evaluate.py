@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trimtab_trainer.data.batches import Row, micro_batches, share_of_rank
-from trimtab_trainer.data.encoding import cost
+from trimtab_trainer.data.encoded import cost
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.interruption import Interruption

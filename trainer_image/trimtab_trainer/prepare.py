@@ -13,7 +13,7 @@ from trimtab_trainer.contract.gates import PREFIXES
 from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import Data, DataSource
 from trimtab_trainer.data.batches import BatchPlan, Row, pack, total_steps
-from trimtab_trainer.data.encoding import ModelInput
+from trimtab_trainer.data.encoded import ModelInput
 from trimtab_trainer.data.languages import release_detector
 from trimtab_trainer.data.quality import DataQuality
 from trimtab_trainer.data.splits import SPLITS, RawData, Split, encode_split, read_data

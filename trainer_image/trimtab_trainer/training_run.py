@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.batches import BatchPlan, Row, micro_batches
-from trimtab_trainer.data.encoding import cost
+from trimtab_trainer.data.encoded import cost
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks.training.measure import Result, peak_memory_mib, save_result, settings
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 

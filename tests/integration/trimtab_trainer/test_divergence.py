@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer import train
 from trimtab_trainer.contract.exit_codes import ExitCode

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 
 LABELLED: dict[str, Any] = {
     "model": {"uri": "s3://models/bert"},

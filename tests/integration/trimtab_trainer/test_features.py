@@ -8,13 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.support.media_models import write_media_files
-from tests.support.training import (
-    CountedStop,
-    Killed,
-    MemoryStorage,
-    make_job,
-    run_job,
-)
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, Killed, make_job, run_job
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from trimtab_trainer.contract.exit_codes import ExitCode

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import CountedStop, MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.gates import GateMeasurement

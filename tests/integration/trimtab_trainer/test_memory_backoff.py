@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import CountedStop, MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.tasks.language_modeling import LanguageModeling

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import torch
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 from transformers import AutoModelForCausalLM
 
 

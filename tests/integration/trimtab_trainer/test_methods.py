@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load
+from tests.support.memory_storage import MemoryStorage
 from tests.support.methods import make_model, train_steps
-from tests.support.training import (
-    CountedStop,
-    Killed,
-    MemoryStorage,
-    make_job,
-    run_job,
-    write_tiny_bert,
-    write_tiny_llama,
-)
+from tests.support.tiny_models import write_tiny_bert, write_tiny_llama
+from tests.support.training import CountedStop, Killed, make_job, run_job
 from transformers import AutoModel
 
 from trimtab_trainer.contract.exit_codes import ExitCode

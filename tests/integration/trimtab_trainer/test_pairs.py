@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer.contract.base import OneOf
 from trimtab_trainer.contract.exit_codes import ExitCode

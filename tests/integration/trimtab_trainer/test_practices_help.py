@@ -7,7 +7,7 @@ import torch
 from tests.support.small_classifier import TASK, fit, measured, small_classifier, texts
 
 from trimtab_trainer.contract.practices import Adversarial, Continual
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.practices.anchor import estimate_fisher, make_anchor
 from trimtab_trainer.practices.embeddings import attach_embeddings

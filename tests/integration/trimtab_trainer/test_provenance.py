@@ -5,7 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from tests.support.training import MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer.contract.manifests import config_sha256
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import MemoryStorage, make_job, run_job, write_tiny_llama
+from tests.support.memory_storage import MemoryStorage
+from tests.support.tiny_models import write_tiny_llama
+from tests.support.training import make_job, run_job
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from trimtab_trainer.contract.exit_codes import ExitCode

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from tests.support.training import MemoryStorage, chats, make_job, run_job, write_jsonl
+from tests.support.memory_storage import MemoryStorage
+from tests.support.rows import chats, write_jsonl
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tests.support.training import DIGEST, MemoryStorage, make_job, prompts, run_job, write_jsonl
+from tests.support.memory_storage import DIGEST, MemoryStorage
+from tests.support.rows import prompts, write_jsonl
+from tests.support.training import make_job, run_job
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from trimtab_trainer.contract.exit_codes import ExitCode

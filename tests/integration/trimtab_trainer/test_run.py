@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, load_file
-from tests.support.training import CountedStop, Killed, MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, Killed, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import MemoryStorage, labelled, make_job, run_job, write_jsonl
+from tests.support.memory_storage import MemoryStorage
+from tests.support.rows import labelled, write_jsonl
+from tests.support.training import make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig

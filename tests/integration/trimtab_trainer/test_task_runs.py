@@ -10,7 +10,8 @@ import torch
 import transformers
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
-from tests.support.training import CountedStop, Killed, MemoryStorage, make_job, run_job
+from tests.support.memory_storage import MemoryStorage
+from tests.support.training import CountedStop, Killed, make_job, run_job
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.training import CountedStop, MemoryStorage, chats, make_job, run_job, write_jsonl
+from tests.support.memory_storage import MemoryStorage
+from tests.support.rows import chats, write_jsonl
+from tests.support.training import CountedStop, make_job, run_job
 
 from trimtab_trainer import evaluate, prepare
 from trimtab_trainer.contract.exit_codes import ExitCode

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import make_job, write_tiny_llama
+from tests.support.tiny_models import write_tiny_llama
+from tests.support.training import make_job
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import Distribution

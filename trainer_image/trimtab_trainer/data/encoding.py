@@ -5,103 +5,20 @@ last characters and the answer's first ones into one token.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
-from numpy.typing import NDArray
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.data.formats import Chat, Completion, Example, Labelled, Text
-from trimtab_trainer.data.prompts import Preference
+from trimtab_trainer.data.encoded import Encoded
+from trimtab_trainer.data.formats import Chat, Completion, Example, Text
 from trimtab_trainer.data.values import Turns
 from trimtab_trainer.errors import TrainerError
 
 EXAMPLES_PER_TOKENIZER_CALL = 1024
-
-
-class ModelInput(Protocol):
-    """One example as a model sees it, as far as splits, batches and the loop know it. Each kind is one dataclass."""
-
-    @property
-    def length(self) -> int:
-        """What it costs in a forward pass, in tokens or what stands for them: patches of an image, frames of a recording."""
-
-    @property
-    def targets(self) -> int:
-        """Tokens that carry loss, for the summary of the data; 0 where examples carry it as a whole."""
-
-    @property
-    def is_learnable(self) -> bool:
-        """Something carries loss."""
-
-    @property
-    def cut(self) -> bool:
-        """A part of it is not seen."""
-
-
-def cost(example: ModelInput) -> int:
-    """Tokens of its forward pass: more than its own where a model writes an answer to it."""
-    return int(getattr(example, "cost", example.length))
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A text as the model sees it."""
-
-    ids: NDArray[np.int32]
-    """Token ids, shape [length]."""
-    supervised: NDArray[np.bool_]
-    """Which tokens carry loss as a target, shape [length]; the first never does: nothing predicts it."""
-    label: int = -1
-    """Class index; -1 for language modelling."""
-    cut: bool = False
-    """Longer than the maximum sequence length."""
-    example: int | None = None
-    """Index of the example it is a part of, where an encoder makes several of one; None: each example is one."""
-    bytes: int = 0
-    """UTF-8 bytes of the text that its supervised tokens stand for; 0 where nobody asks."""
-
-    @property
-    def length(self) -> int:
-        """Tokens."""
-        return len(self.ids)
-
-    @property
-    def is_learnable(self) -> bool:
-        """Something carries loss."""
-        return self.label >= 0 or bool(self.supervised.any())
-
-    @property
-    def targets(self) -> int:
-        """Tokens that carry loss."""
-        return int(self.supervised.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Pair(Encoded):
-    """Two sequences that are compared: the tokens of the chosen one, then those of the rejected one."""
-
-    border: int = 0
-    """Where the rejected one begins."""
-
-    @property
-    def chosen(self) -> Encoded:
-        """The better one."""
-        return Encoded(self.ids[: self.border], self.supervised[: self.border])
-
-    @property
-    def rejected(self) -> Encoded:
-        """The other one."""
-        return Encoded(self.ids[self.border :], self.supervised[self.border :])
-
-    @property
-    def is_learnable(self) -> bool:
-        """Both have an answer within the limit, and not the same."""
-        left, right = self.chosen, self.rejected
-        return left.targets > 0 and right.targets > 0 and not np.array_equal(left.ids, right.ids)
 
 
 @dataclass(frozen=True)
@@ -255,89 +172,6 @@ class TextEncoder:
         )
 
 
-@dataclass(frozen=True)
-class PairEncoder:
-    """Preferences: each answer with its prompt as it would be learned from."""
-
-    text: TextEncoder
-    """With `only_last_answer`."""
-
-    def encode_conversation(self, turns: Turns) -> Encoded:
-        """One conversation that ends with an answer, to be scored.
-
-        Raises:
-            TrainerError: DatasetInvalid where the chat template refuses it, ModelInvalid where there is none.
-        """
-        return self.text.encode([Example("request", Chat(turns))])[0]
-
-    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
-        """All pairs in their order."""
-        pairs = [(example, example.content) for example in examples if isinstance(example.content, Preference)]
-        chosen = self.text.encode(replace(example, content=_with_answer(row, row.chosen)) for example, row in pairs)
-        rejected = self.text.encode(replace(example, content=_with_answer(row, row.rejected)) for example, row in pairs)
-        return [
-            Pair(
-                np.concatenate([left.ids, right.ids]),
-                np.concatenate([left.supervised, right.supervised]),
-                cut=left.cut or right.cut,
-                border=left.length,
-            )
-            for left, right in zip(chosen, rejected, strict=True)
-        ]
-
-
-def _with_answer(row: Preference, answer: str | Turns) -> Chat | Completion:
-    if isinstance(row.prompt, str) and isinstance(answer, str):
-        return Completion(row.prompt, answer)
-    if isinstance(row.prompt, str) or isinstance(answer, str):
-        raise TypeError("a preference is all text or all messages")
-    return Chat((*row.prompt, *answer))
-
-
-@dataclass(frozen=True)
-class LabelEncoder:
-    """Labelled texts for classification."""
-
-    tokenizer: Any
-    max_length: int
-    labels: tuple[str, ...]
-
-    def encode(self, examples: Iterable[Example]) -> list[Encoded]:
-        """All examples in their order; what is too long loses its end, not its closing token.
-
-        Raises:
-            TrainerError: DatasetInvalid naming the first row whose label is unknown.
-        """
-        index = {label: number for number, label in enumerate(self.labels)}
-        encoded: list[Encoded] = []
-        for chunk in in_chunks(examples, EXAMPLES_PER_TOKENIZER_CALL):
-            contents = [(example.place, example.content) for example in chunk if isinstance(example.content, Labelled)]
-            unlabelled = self.encode_texts([content.text for _, content in contents])
-            for (place, content), one in zip(contents, unlabelled, strict=True):
-                if content.label not in index:
-                    raise unknown_label(place, content.label, self.labels)
-                encoded.append(replace(one, label=index[content.label]))
-        return encoded
-
-    def encode_texts(self, texts: Sequence[str]) -> list[Encoded]:
-        """Texts whose label nobody knows yet."""
-        whole = self.tokenizer(list(texts)).input_ids
-        cut = self.tokenizer(list(texts), truncation=True, max_length=self.max_length).input_ids
-        return [
-            Encoded(np.asarray(kept, np.int32), np.zeros(len(kept), np.bool_), cut=len(ids) > len(kept))
-            for ids, kept in zip(whole, cut, strict=True)
-        ]
-
-
-def unknown_label(place: str, label: str, labels: Sequence[str]) -> TrainerError:
-    """A row names a label that training does not have."""
-    return TrainerError(
-        TrainerReason.DATASET_INVALID,
-        f"{place}: the label '{label}' is unknown; the labels are: {', '.join(labels[:20])}. "
-        "Every label must occur in the training split or in `labels`.",
-    )
-
-
 def beginning_of(tokenizer: Any) -> list[int]:
     """What the tokenizer itself puts before a text: its BOS token, or nothing."""
     first = tokenizer("").input_ids[:1]
@@ -349,16 +183,6 @@ def in_chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]
     remaining = iter(examples)
     while chunk := list(islice(remaining, size)):
         yield chunk
-
-
-def show(encoded: Encoded, tokenizer: Any) -> list[tuple[bool, str]]:
-    """`(supervised, text)` pieces of one example, decoded from its tokens: what the report shows a reader."""
-    pieces: list[tuple[bool, list[int]]] = []
-    for token, supervised in zip(encoded.ids.tolist(), encoded.supervised.tolist(), strict=True):
-        if not pieces or pieces[-1][0] != supervised:
-            pieces.append((supervised, []))
-        pieces[-1][1].append(token)
-    return [(supervised, tokenizer.decode(ids, skip_special_tokens=False)) for supervised, ids in pieces]
 
 
 def _common_prefix(left: str, right: str) -> int:

@@ -13,7 +13,7 @@ from trimtab_trainer.contract.run_config import ResolvedDataset, RunConfig
 from trimtab_trainer.contract.spec import DataFormat, DataSource
 from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.changes import augmented, normalized
-from trimtab_trainer.data.encoding import ModelInput
+from trimtab_trainer.data.encoded import ModelInput
 from trimtab_trainer.data.formats import Example, read_examples
 from trimtab_trainer.data.languages import in_expected_languages
 from trimtab_trainer.data.quality import DataQuality, check_quality

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data.encoding import EXAMPLES_PER_TOKENIZER_CALL, Encoded, beginning_of, in_chunks
+from trimtab_trainer.data.encoded import Encoded
+from trimtab_trainer.data.encoding import EXAMPLES_PER_TOKENIZER_CALL, beginning_of, in_chunks
 from trimtab_trainer.data.formats import Example, Text
 from trimtab_trainer.tasks.language_modeling import CausalLanguageModeling, check_end_token
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.objectives import FewShot
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.linear_head import features, last_layer, logistic_regression, prototypes

@@ -12,7 +12,9 @@ from torch.nn.functional import logsigmoid
 from trimtab_trainer.contract.objectives import Dpo
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.spec import DataFormat
-from trimtab_trainer.data.encoding import Encoded, Pair, PairEncoder, TextEncoder
+from trimtab_trainer.data.encoded import Encoded, Pair
+from trimtab_trainer.data.encoding import TextEncoder
+from trimtab_trainer.data.pair_encoding import PairEncoder
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.reference import Reference
 from trimtab_trainer.tasks.definition import Encoder

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.spec import DataFormat
-from trimtab_trainer.data.encoding import Encoded, Pair
+from trimtab_trainer.data.encoded import Encoded, Pair
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.preference import pair_encoder, pair_metrics

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from trimtab_trainer.contract.rewards import Sampling
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.data.prompt_encoding import EncodedPrompt
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.rewards.rules import Answer

@@ -15,7 +15,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.objectives import Tao
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.batches import micro_batches, share_of_rank
-from trimtab_trainer.data.encoding import cost
+from trimtab_trainer.data.encoded import cost
 from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.interruption import Interruption

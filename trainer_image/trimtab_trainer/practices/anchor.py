@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trimtab_trainer.contract.practices import Continual
-from trimtab_trainer.data.encoding import ModelInput
+from trimtab_trainer.data.encoded import ModelInput
 from trimtab_trainer.distributed import sum_gradients
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 

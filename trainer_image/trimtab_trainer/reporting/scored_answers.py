@@ -6,7 +6,7 @@ from pydantic import Field
 
 from trimtab_trainer.contract.base import Document
 from trimtab_trainer.data.batches import micro_batches
-from trimtab_trainer.data.encoding import cost
+from trimtab_trainer.data.encoded import cost
 from trimtab_trainer.data.prompt_encoding import EncodedPrompt
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.interruption import Interruption

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from starlette.requests import Request
 
-from trimtab_trainer.data.encoding import LabelEncoder
+from trimtab_trainer.data.label_encoding import LabelEncoder
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.server.exchange import MAX_BODY_BYTES, read_body
 from trimtab_trainer.server.openai_api import ApiError

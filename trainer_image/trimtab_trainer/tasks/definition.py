@@ -9,7 +9,7 @@ from peft import TaskType
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.spec import DataFormat
-from trimtab_trainer.data.encoding import ModelInput, show
+from trimtab_trainer.data.encoded import ModelInput, show
 from trimtab_trainer.data.formats import Example
 from trimtab_trainer.model import TrainableModel, load_tokenizer
 from trimtab_trainer.tasks.task import Task

@@ -11,8 +11,8 @@ from transformers import AutoModelForImageClassification
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.tasks import ImageClassification
-from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
+from trimtab_trainer.data.labels import LabelNumbers
 from trimtab_trainer.data.media import LabelledImage, Media
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import class_weights
@@ -49,18 +49,16 @@ class ImageEncoder:
         Raises:
             TrainerError: DatasetInvalid naming the first row whose image or label cannot be used.
         """
-        index = {label: number for number, label in enumerate(self.labels)}
-        return [self._encode(example.place, example.content, index) for example in examples]
+        numbers = LabelNumbers(self.labels)
+        return [self._encode(example.place, example.content, numbers) for example in examples]
 
     def encode_image(self, image: Media) -> ImageInput:
         """A picture whose label nobody knows yet; it was looked at before."""
         return ImageInput(image, 0, self.tokens)
 
-    def _encode(self, place: str, content: Any, index: dict[str, int]) -> ImageInput:
+    def _encode(self, place: str, content: Any, numbers: LabelNumbers) -> ImageInput:
         check_image(content.image, place)
-        if content.label not in index:
-            raise unknown_label(place, content.label, self.labels)
-        return ImageInput(content.image, index[content.label], self.tokens)
+        return ImageInput(content.image, numbers.of(content.label, place), self.tokens)
 
 
 @dataclass

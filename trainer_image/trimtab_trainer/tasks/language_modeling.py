@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.spec import DataFormat
-from trimtab_trainer.data.encoding import Encoded, TextEncoder
+from trimtab_trainer.data.encoded import Encoded
+from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.reporting.error_analysis import Finding

@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.annotations import MultiLabelled
-from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
+from trimtab_trainer.data.labels import LabelNumbers
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.reporting.error_analysis import Finding
@@ -59,19 +59,17 @@ class MultiLabelEncoder:
         Raises:
             TrainerError: DatasetInvalid naming the first row with an unknown label.
         """
-        index = {label: number for number, label in enumerate(self.labels)}
-        return [self._encode(example.place, example.content, index) for example in examples]
+        numbers = LabelNumbers(self.labels)
+        return [self._encode(example.place, example.content, numbers) for example in examples]
 
     def encode_texts(self, texts: Sequence[str]) -> list[MultiLabelInput]:
         """Texts of which nothing is known yet."""
         return [self._encode_text(text, np.zeros(len(self.labels), np.float32)) for text in texts]
 
-    def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> MultiLabelInput:
-        truths: NDArray[np.float32] = np.zeros(len(index), np.float32)
+    def _encode(self, place: str, content: Any, numbers: LabelNumbers) -> MultiLabelInput:
+        truths: NDArray[np.float32] = np.zeros(len(self.labels), np.float32)
         for label in content.labels:
-            if label not in index:
-                raise unknown_label(place, label, self.labels)
-            truths[index[label]] = 1
+            truths[numbers.of(label, place)] = 1
         return self._encode_text(content.text, truths)
 
     def _encode_text(self, text: str, truths: NDArray[np.float32]) -> MultiLabelInput:

@@ -13,8 +13,8 @@ from transformers import AutoModelForObjectDetection
 
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.contract.tasks import ObjectDetection
-from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
+from trimtab_trainer.data.labels import LabelNumbers
 from trimtab_trainer.data.media import AnnotatedImage, Media
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.average_precision import BINS, THRESHOLDS, average_precision, count_detections
@@ -67,24 +67,21 @@ class SceneEncoder:
         Raises:
             TrainerError: DatasetInvalid naming the first row whose image or label cannot be used.
         """
-        index = {label: number for number, label in enumerate(self.labels)}
-        return [self._encode(example.place, example.content, index) for example in examples]
+        numbers = LabelNumbers(self.labels)
+        return [self._encode(example.place, example.content, numbers) for example in examples]
 
     def encode_image(self, image: Media, size: tuple[int, int]) -> SceneInput:
         """A picture of which nobody knows what is in it; it was looked at before."""
         return SceneInput(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), self.tokens, size)
 
-    def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> SceneInput:
+    def _encode(self, place: str, content: Any, numbers: LabelNumbers) -> SceneInput:
         width, height = check_image(content.image, place)
-        unknown = [label for label in content.categories if label not in index]
-        if unknown:
-            raise unknown_label(place, unknown[0], self.labels)
+        classes = np.asarray([numbers.of(label, place) for label in content.categories], np.int64)
         corners = np.asarray(content.boxes, np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         corners = np.clip(corners / [width, height, width, height], 0, 1)
         sizes = corners[:, 2:] - corners[:, :2]
         boxes = np.concatenate([corners[:, :2] + sizes / 2, sizes], axis=1)
-        classes = np.asarray([index[label] for label in content.categories], np.int64)
         return SceneInput(content.image, boxes.astype(np.float32), classes, self.tokens, (width, height))
 
 

@@ -12,8 +12,9 @@ from transformers import AutoModelForSequenceClassification
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data.encoding import Encoded, LabelEncoder
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.data.formats import Example, Labelled
+from trimtab_trainer.data.label_encoding import LabelEncoder
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import class_weights

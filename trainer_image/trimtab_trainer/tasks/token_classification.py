@@ -17,8 +17,8 @@ from transformers import AutoModelForTokenClassification
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.data.annotations import Tagged
-from trimtab_trainer.data.encoding import unknown_label
 from trimtab_trainer.data.formats import Example
+from trimtab_trainer.data.labels import LabelNumbers
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.definition import TaskDefinition
@@ -75,18 +75,15 @@ class TagEncoder:
         Raises:
             TrainerError: DatasetInvalid naming the first row with an unknown tag.
         """
-        index = {label: number for number, label in enumerate(self.labels)}
-        return [self._encode(example.place, example.content, index) for example in examples]
+        numbers = LabelNumbers(self.labels)
+        return [self._encode(example.place, example.content, numbers) for example in examples]
 
     def encode_words(self, text: str, spans: Sequence[Span]) -> TaggedInput:
         """A text whose tags nobody knows yet."""
         return self._encode_words(text, spans, [0] * len(spans))
 
-    def _encode(self, place: str, content: Any, index: Mapping[str, int]) -> TaggedInput:
-        unknown = [tag for tag in content.tags if tag not in index]
-        if unknown:
-            raise unknown_label(place, unknown[0], self.labels)
-        return self._encode_words(*join_words(content.tokens), [index[tag] for tag in content.tags])
+    def _encode(self, place: str, content: Any, numbers: LabelNumbers) -> TaggedInput:
+        return self._encode_words(*join_words(content.tokens), [numbers.of(tag, place) for tag in content.tags])
 
     def _encode_words(self, text: str, spans: Sequence[Span], known: Sequence[int]) -> TaggedInput:
         encoding = self.tokenizer(text, truncation=True, max_length=self.max_length, return_offsets_mapping=True)

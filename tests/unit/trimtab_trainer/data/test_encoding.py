@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from tests.support.training import STOP, byte_tokenizer
+from tests.support.tiny_models import STOP, byte_tokenizer
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
-from trimtab_trainer.data.encoding import LabelEncoder, TextEncoder, show
-from trimtab_trainer.data.formats import Chat, Completion, Content, Example, Labelled, Text
+from trimtab_trainer.data.encoded import show
+from trimtab_trainer.data.encoding import TextEncoder
+from trimtab_trainer.data.formats import Chat, Completion, Content, Example, Text
 from trimtab_trainer.errors import TrainerError
 
 SYSTEM = "<|im_start|>system\nBe kind<|im_end|>\n"
@@ -144,11 +145,3 @@ def test_what_cannot_be_rendered_is_refused(
     with pytest.raises(TrainerError, match=words) as caught:
         encode(content, tokenizer=byte_tokenizer(chat_template=template))
     assert caught.value.reason is reason
-
-
-def test_labels_become_their_index_and_long_texts_are_cut() -> None:
-    encoder = LabelEncoder(byte_tokenizer(bos=True), 4, ("no", "yes"))
-    short, long = encoder.encode([Example("1", Labelled("a", "yes")), Example("2", Labelled("abcdef", "no"))])
-    assert (short.label, short.cut, long.label, long.cut, long.length) == (1, False, 0, True, 4)
-    with pytest.raises(TrainerError, match="3: the label 'maybe' is unknown; the labels are: no, yes"):
-        encoder.encode([Example("3", Labelled("a", "maybe"))])

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.training import byte_tokenizer, chats, labelled, make_job, write_jsonl
+from tests.support.rows import chats, labelled, write_jsonl
+from tests.support.tiny_models import byte_tokenizer
+from tests.support.training import make_job
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import DataSource

@@ -8,7 +8,8 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.support.methods import IDS, make_model, train_steps
-from tests.support.training import make_job, write_tiny_bert, write_tiny_llama
+from tests.support.tiny_models import write_tiny_bert, write_tiny_llama
+from tests.support.training import make_job
 from transformers import (
     AutoModelForCausalLM,
     CLIPConfig,

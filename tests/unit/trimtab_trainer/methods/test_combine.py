@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tests.support.methods import make_model
-from tests.support.training import make_job, write_tiny_llama
+from tests.support.tiny_models import write_tiny_llama
+from tests.support.training import make_job
 from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.errors import TrainerError

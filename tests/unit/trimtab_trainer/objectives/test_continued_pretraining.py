@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.training import byte_tokenizer, write_tiny_llama
+from tests.support.tiny_models import byte_tokenizer, write_tiny_llama
 from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.data.batches import pack
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.data.formats import Example, Text
 from trimtab_trainer.data.splits import encode_split
 from trimtab_trainer.model import TrainableModel

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import byte_tokenizer, make_job, write_tiny_bert, write_tiny_llama
+from tests.support.tiny_models import byte_tokenizer, write_tiny_bert, write_tiny_llama
+from tests.support.training import make_job
 from transformers import AutoModelForSequenceClassification
 
 from trimtab_trainer.contract.objectives import FewShot
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.few_shot import FewShotLearning, pair_losses

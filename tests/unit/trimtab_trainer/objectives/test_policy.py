@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import make_job, prompts, write_jsonl, write_tiny_llama
+from tests.support.rows import prompts, write_jsonl
+from tests.support.tiny_models import write_tiny_llama
+from tests.support.training import make_job
 from torch import Tensor
 
 from trimtab_trainer.contract.run_config import RunConfig

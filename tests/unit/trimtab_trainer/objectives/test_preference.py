@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import byte_tokenizer, preferences, write_tiny_llama
+from tests.support.rows import preferences
+from tests.support.tiny_models import byte_tokenizer, write_tiny_llama
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from trimtab_trainer.contract.objectives import Dpo
-from trimtab_trainer.data.encoding import Encoded, Pair, PairEncoder, TextEncoder
+from trimtab_trainer.data.encoded import Encoded, Pair
+from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.formats import Example
+from trimtab_trainer.data.pair_encoding import PairEncoder
 from trimtab_trainer.data.prompts import read_preference
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.preference import PreferenceLoss, PreferenceOptimization, dpo_loss, orpo_loss

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.support.training import byte_tokenizer, write_tiny_llama
+from tests.support.tiny_models import byte_tokenizer, write_tiny_llama
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from trimtab_trainer.contract.rewards import Sampling

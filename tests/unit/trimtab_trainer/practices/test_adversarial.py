@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.training import byte_tokenizer, write_tiny_llama
+from tests.support.tiny_models import byte_tokenizer, write_tiny_llama
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from trimtab_trainer.contract.practices import Adversarial
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.practices.embeddings import attach_embeddings, example_numbers

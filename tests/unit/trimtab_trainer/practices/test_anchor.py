@@ -7,7 +7,7 @@ import torch
 from tests.support.small_classifier import TASK, small_classifier, texts
 
 from trimtab_trainer.contract.practices import Continual
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.anchor import estimate_fisher, make_anchor
 from trimtab_trainer.world import World

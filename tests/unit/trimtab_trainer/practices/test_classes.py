@@ -9,7 +9,7 @@ from tests.support.training import make_job
 from torch import nn
 
 from trimtab_trainer.data.batches import BatchPlan
-from trimtab_trainer.data.encoding import Encoded
+from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.classes import balanced_probabilities, class_weights

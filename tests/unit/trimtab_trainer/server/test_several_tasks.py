@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from tests.support.published_tasks import MAX_LENGTH
+from tests.support.rows import labelled, questions, tagged
 from tests.support.serving import FolderSource, make_config, running, served
-from tests.support.training import labelled, make_job, questions, tagged
+from tests.support.training import make_job
 
 from trimtab_trainer.data.annotations import OfTask
 from trimtab_trainer.data.formats import Example, read_row

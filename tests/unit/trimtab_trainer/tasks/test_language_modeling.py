@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import byte_tokenizer, chats, write_tiny_llama
+from tests.support.rows import chats
+from tests.support.tiny_models import SHAPE, VOCABULARY, byte_tokenizer, write_tiny_llama
 from transformers import AutoModelForCausalLM
 
-from trimtab_trainer.data.encoding import Encoded, TextEncoder
+from trimtab_trainer.data.encoded import Encoded
+from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.formats import Chat, Example
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy
@@ -93,15 +95,7 @@ def test_a_window_is_kept_within_each_document(tmp_path: Path) -> None:
     from transformers import MistralConfig, MistralForCausalLM  # noqa: PLC0415 - a model with a sliding window
 
     torch.manual_seed(1)
-    config = MistralConfig(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=16,
-    )
+    config = MistralConfig(**SHAPE, vocab_size=VOCABULARY, num_key_value_heads=2, sliding_window=16)
     MistralForCausalLM(config).save_pretrained(tmp_path)
     module = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     model = TrainableModel(module, byte_tokenizer(), CPU, torch.float32)
@@ -113,16 +107,7 @@ def test_an_architecture_that_cannot_pack_is_padded_and_says_why(tmp_path: Path)
     from transformers import Gemma2Config, Gemma2ForCausalLM  # noqa: PLC0415 - a model with soft caps
 
     torch.manual_seed(1)
-    config = Gemma2Config(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        query_pre_attn_scalar=8,
-    )
+    config = Gemma2Config(**SHAPE, vocab_size=VOCABULARY, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8)
     Gemma2ForCausalLM(config).save_pretrained(tmp_path)
     module = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
     model = TrainableModel(module, byte_tokenizer(), CPU, torch.float32)

@@ -12,7 +12,9 @@ from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score
 from tests.support.learning import learn
-from tests.support.training import byte_tokenizer, make_job, multi_labelled, questions, tagged
+from tests.support.rows import multi_labelled, questions, tagged
+from tests.support.tiny_models import byte_tokenizer
+from tests.support.training import make_job
 
 from trimtab_trainer.contract.spec import QuestionAnswering
 from trimtab_trainer.data.annotations import Questioned

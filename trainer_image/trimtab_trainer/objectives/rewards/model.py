@@ -13,7 +13,8 @@ from trimtab_trainer.contract.rewards import RewardModelSource
 from trimtab_trainer.contract.run_config import ResolvedModelVersion, RunConfig
 from trimtab_trainer.contract.spec import ModelSource
 from trimtab_trainer.data.batches import micro_batches
-from trimtab_trainer.data.encoding import Encoded, TextEncoder
+from trimtab_trainer.data.encoded import Encoded
+from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.formats import Chat, Completion, Example
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.published import PublishedFiles, fetch_version, fetch_whole
