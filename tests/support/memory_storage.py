@@ -12,13 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from trimtab_trainer import finish, prepare, run
-from trimtab_trainer.contract.messages import (
-    CommittedCheckpoint,
-    PublishedModel,
-    RejectedCheckpoint,
-    VersionReply,
-)
+from trimtab_trainer import prepare, publication, run
+from trimtab_trainer.contract.messages import CommittedCheckpoint, PublishedModel, RejectedCheckpoint, VersionReply
 from trimtab_trainer.contract.run_config import RunConfig, Store
 from trimtab_trainer.fetch import base_model, published
 
@@ -61,7 +56,7 @@ class MemoryStorage:
         patch.setattr(base_model, "fetch_artifact", self.fetch_artifact)
         patch.setattr(published, "fetch_model", self.fetch_model)
         patch.setattr(published, "fetch_artifact", self.fetch_artifact)
-        patch.setattr(finish, "publish", self.publish)
+        patch.setattr(publication, "publish", self.publish)
         patch.setattr(prepare, "release_detector", lambda: None)  # loading it again takes a second
 
     def open(self, _store: Store) -> "MemoryStorage":

@@ -15,10 +15,7 @@ from tests.support.tiny_models import write_tiny_bert, write_tiny_llama
 from trimtab_trainer import __main__ as program
 from trimtab_trainer import termination
 from trimtab_trainer.attempt import Attempt
-from trimtab_trainer.contract.messages import (
-    TerminationMessage,
-    TrainerReport,
-)
+from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.run_config import RunConfig, Store
 from trimtab_trainer.interruption import StopSignal
 from trimtab_trainer.reporting.progress import Reporter

@@ -20,7 +20,7 @@ from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
 from trimtab_trainer.distributed import bytes_from_main, from_main, process_group
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.features.cache import with_known_features
-from trimtab_trainer.finish import finish, look_before, sample_answers
+from trimtab_trainer.finish import finish
 from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.measure import measure_held_out
@@ -34,6 +34,7 @@ from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
 from trimtab_trainer.reporting.drift import sample_weights
 from trimtab_trainer.reporting.progress import MetricsUploader
+from trimtab_trainer.single_examples import look_before, sample_answers
 from trimtab_trainer.state import LoopState, RunState
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.store.probe import probe_store
