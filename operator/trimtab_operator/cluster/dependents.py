@@ -5,9 +5,7 @@ from typing import Any
 
 from trimtab_operator.api.v1alpha1 import ModelVersion
 from trimtab_operator.cluster.store import Store
-from trimtab_operator.cluster.trim import models_of
-
-_ENDED = ("Complete", "Failed")
+from trimtab_operator.cluster.trim import AT_REST, models_of
 
 
 def dependents(store: Store, version: ModelVersion) -> Iterator[str]:
@@ -17,7 +15,7 @@ def dependents(store: Store, version: ModelVersion) -> Iterator[str]:
     for job in store.all("FineTuneJob"):
         if job.namespace == metadata.namespace and not job.deleting:
             body = job.body()
-            if start in models_of(body["spec"]) and (body.get("status") or {}).get("state") not in _ENDED:
+            if start in models_of(body["spec"]) and (body.get("status") or {}).get("state") not in AT_REST:
                 yield f"FineTuneJob {job.name}"
     if version.artifact is None:
         return

@@ -9,6 +9,8 @@ from trimtab_operator.cluster.store import Change, Store
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.state import Key
 
+_PROFILES = ("TrainingProfile", "StorageProfile")
+
 
 def key_of(stored: Stored) -> Key:
     """The key of one of our objects."""
@@ -21,6 +23,8 @@ def affected(store: Store, change: Change) -> set[Key]:
     for stored in change:
         if stored is not None:
             keys.update(_keys(store, stored))
+            if stored.kind in _PROFILES and _edition(change.before) != _edition(change.after):
+                keys.update(_readers(store))
     return keys
 
 
@@ -28,9 +32,6 @@ def _keys(store: Store, stored: Stored) -> Iterator[Key]:
     if stored.kind in OUR_KINDS:
         yield key_of(stored)
     match stored.kind:
-        case "TrainingProfile" | "StorageProfile":
-            yield from _all(store.having(trim.UNRESOLVED_JOBS))
-            yield from _all(store.all("ModelRollout"))
         case "ModelVersion":
             model = _model(stored)
             yield from _all(store.having(trim.jobs_on_version(stored.namespace, stored.name)))
@@ -41,6 +42,18 @@ def _keys(store: Store, stored: Stored) -> Iterator[Key]:
             yield from _owner(store, stored)
         case "Pod":
             yield from _pod(store, stored)
+
+
+def _readers(store: Store) -> Iterator[Key]:
+    """Whoever reads the spec of a profile, or waits for one. A probe of a store is written into a status, and tells them nothing."""
+    yield from _all(store.having(trim.UNRESOLVED_JOBS))
+    yield from _all(store.all("ModelVersion"))
+    yield from _all(store.all("ModelRollout"))
+
+
+def _edition(profile: Stored | None) -> object:
+    """Tells one spec from another."""
+    return None if profile is None else (profile.uid, profile.body()["metadata"].get("generation"))
 
 
 def _pod(store: Store, pod: Stored) -> Iterator[Key]:

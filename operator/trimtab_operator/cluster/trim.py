@@ -119,7 +119,7 @@ def rollouts_of_model(namespace: str, model: str) -> str:
 
 
 def jobs_on_version(namespace: str, name: str) -> str:
-    """FineTuneJobs that start from, or made, a ModelVersion."""
+    """FineTuneJobs that will start from a ModelVersion, each attempt anew, or made it."""
     return f"FineTuneJob|version|{namespace}|{name}"
 
 
@@ -128,6 +128,8 @@ def pods_of_rollout(namespace: str, rollout: str) -> str:
     return f"Pod|rollout|{namespace}|{rollout}"
 
 
+AT_REST = ("Complete", "Failed")
+"""States of FineTuneJobs that need nothing any more."""
 UNRESOLVED_JOBS = "FineTuneJob|unresolved"
 """FineTuneJobs that have not yet taken their profiles."""
 STATE = "FineTuneJob|state|"
@@ -154,9 +156,9 @@ def _terms(body: Manifest) -> Iterator[str]:
 
 def _job_terms(namespace: str, spec: dict[str, Any], status: dict[str, Any]) -> Iterator[str]:
     yield jobs_of_model(namespace, (spec.get("output") or {}).get("modelName", ""))
-    resolved = bool((status.get("resolved") or {}).get("profileName"))
-    if not resolved:
+    if not (status.get("resolved") or {}).get("profileName"):
         yield UNRESOLVED_JOBS
+    if status.get("state") not in AT_REST:
         for named in models_of(spec):
             if named.startswith("modelversion://"):
                 yield jobs_on_version(namespace, named.removeprefix("modelversion://"))

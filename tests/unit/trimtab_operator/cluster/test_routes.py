@@ -34,6 +34,18 @@ WORLD = (
         spec={"output": OUTPUT, "model": {"uri": "s3://m/a"}},
         status={"resolved": {"profileName": "p"}, "modelVersion": "tone-v2"},
     ),
+    a(
+        "FineTuneJob",
+        "between-attempts",
+        spec={"output": OUTPUT, "model": {"uri": "modelversion://judge-v1"}},
+        status={"resolved": {"profileName": "p"}, "state": "Retrying"},
+    ),
+    a(
+        "FineTuneJob",
+        "ended",
+        spec={"output": OUTPUT, "model": {"uri": "modelversion://judge-v1"}},
+        status={"resolved": {"profileName": "p"}, "state": "Complete"},
+    ),
     a("ModelVersion", "tone-v1", spec={"modelName": "tone"}),
     a("ModelRollout", "tone", spec={"modelName": "tone"}),
     a("ModelRollout", "other", spec={"modelName": "other"}),
@@ -42,6 +54,7 @@ WORLD = (
 )
 WAITING, RUNNING = Key("FineTuneJob", "team", "waiting"), Key("FineTuneJob", "team", "running")
 ROLLOUT, OTHER = Key("ModelRollout", "team", "tone"), Key("ModelRollout", "team", "other")
+VERSION = Key("ModelVersion", "team", "tone-v1")
 ROLLOUT_LABELS = {names.ROLLOUT_LABEL: "tone"}
 
 
@@ -60,12 +73,12 @@ ROLLOUT_LABELS = {names.ROLLOUT_LABEL: "tone"}
         ),
         pytest.param(
             a("TrainingProfile", "p"),
-            {Key("TrainingProfile", "", "p"), WAITING, ROLLOUT, OTHER},
-            id="a profile: who still needs it",
+            {Key("TrainingProfile", "", "p"), WAITING, VERSION, ROLLOUT, OTHER},
+            id="a new profile: who waits for it",
         ),
         pytest.param(
             a("ModelVersion", "tone-v1", spec={"modelName": "tone"}),
-            {Key("ModelVersion", "team", "tone-v1"), WAITING, ROLLOUT},
+            {VERSION, WAITING, ROLLOUT},
             id="a version: who starts from it, who serves its model",
         ),
         pytest.param(
@@ -74,8 +87,13 @@ ROLLOUT_LABELS = {names.ROLLOUT_LABEL: "tone"}
             id="a version: who made it",
         ),
         pytest.param(
+            a("ModelVersion", "judge-v1", spec={"modelName": "judge"}),
+            {Key("ModelVersion", "team", "judge-v1"), Key("FineTuneJob", "team", "between-attempts")},
+            id="a version: whose next attempt starts from it",
+        ),
+        pytest.param(
             a("ModelRollout", "tone", spec={"modelName": "tone"}),
-            {ROLLOUT, Key("ModelVersion", "team", "tone-v1")},
+            {ROLLOUT, VERSION},
             id="a rollout: the versions that list who uses them",
         ),
     ],
@@ -86,3 +104,13 @@ def test_who_looks_again(changed: Stored, keys: set[Key]) -> None:
         store.put(stored)
 
     assert affected(store, Change(None, changed)) == keys
+
+
+def test_only_a_changed_spec_of_a_profile_wakes_its_readers() -> None:
+    store = Store()
+    for stored in WORLD:
+        store.put(stored)
+    before = a("StorageProfile", "s", status={"probe": {}})
+
+    assert affected(store, Change(before, a("StorageProfile", "s"))) == {Key("StorageProfile", "", "s")}
+    assert VERSION in affected(store, Change(before, None))
