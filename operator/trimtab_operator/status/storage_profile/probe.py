@@ -47,7 +47,8 @@ def _is_of_an_older_spec(observed: ObservedStorage, probe: ProbeResult) -> bool:
     profile = observed.profile
     asked = profile.status.condition("Conformant")
     if asked is None:
-        return False
+        # A profile of this name that was deleted may have spoken of another store.
+        return _time(probe) < parse_time(profile.metadata.creation_timestamp).timestamp()
     if profile.status.observed_generation != profile.metadata.generation:
         return True
     return asked.status == "Unknown" and _time(probe) < parse_time(asked.last_transition_time).timestamp()

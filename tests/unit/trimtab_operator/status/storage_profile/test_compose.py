@@ -29,7 +29,8 @@ UNKNOWN_SINCE = [
 
 
 def storage(**changes: Any) -> StorageProfile:
-    return StorageProfile.parse(changed(smallest("StorageProfile"), {"metadata.generation": 2, **changes}))
+    metadata = {"metadata.generation": 2, "metadata.creationTimestamp": "2026-01-01T00:00:00Z"}
+    return StorageProfile.parse(changed(smallest("StorageProfile"), {**metadata, **changes}))
 
 
 def reported(**changes: Any) -> TrainerReport:
@@ -56,6 +57,13 @@ def conditions(outcome: Outcome) -> dict[str, tuple[str, str]]:
     [
         pytest.param(storage(), None, ("Unknown", "NotProbed"), "True", id="nobody has probed it"),
         pytest.param(storage(), reported(), ("True", "Conformant"), "True", id="first probe"),
+        pytest.param(
+            storage(**{"metadata.creationTimestamp": "2026-01-02T00:00:01Z"}),
+            reported(),
+            ("Unknown", "NotProbed"),
+            "True",
+            id="a probe from before the profile: of an earlier one of its name",
+        ),
         pytest.param(stored(), None, ("True", "Conformant"), "True", id="probed before"),
         pytest.param(
             storage(),
