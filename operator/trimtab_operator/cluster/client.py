@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 
 from trimtab_operator import metrics, names
+from trimtab_operator.api import times
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.cluster.connection import Connection
 from trimtab_operator.cluster.resources import Resource, resource_of
@@ -202,5 +203,5 @@ def _error(code: int, data: bytes, what: str, retry_after: str) -> OperatorError
             quota = "exceeded quota" in message
             return RejectedError(Reason.QUOTA_EXCEEDED if quota else Reason.POD_REJECTED, message or text)
         case _:
-            seconds = timedelta(seconds=float(retry_after)) if retry_after.isdigit() else None
+            seconds = times.seconds(float(retry_after)) if retry_after.isdigit() else None
             return RetryableError(text, retry_after=seconds)

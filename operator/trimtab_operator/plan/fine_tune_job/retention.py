@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from trimtab_operator.api.times import parse_time
+from trimtab_operator.api import times
 from trimtab_operator.api.v1alpha1 import FineTuneJob
 from trimtab_operator.plan.fine_tune_job.observation import TrainerJob
 from trimtab_operator.state import ObjectRef
@@ -17,7 +17,7 @@ def time_to_live(job: FineTuneJob, *, now: datetime) -> timedelta | None:
     seconds, end = job.spec.run_policy.ttl_seconds_after_finished, job.status.completion_time
     if seconds is None or end is None:
         return None
-    return max(parse_time(end) + timedelta(seconds=seconds) - now, timedelta(0))
+    return max(times.parse_time(end) + times.seconds(seconds) - now, timedelta(0))
 
 
 def surplus_jobs(jobs: Sequence[TrainerJob], *, open_attempt: int | None) -> tuple[ObjectRef, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trimtab_operator.api.times import format_duration, parse_time
+from trimtab_operator.api import times
 from trimtab_operator.api.v1alpha1 import FineTuneJob
 from trimtab_operator.api.v1alpha1.fine_tune_job import Attempt
 from trimtab_operator.api.v1alpha1.reasons import Reason
@@ -26,17 +26,19 @@ def limits(job: FineTuneJob, profile: TrainingProfileSpec) -> list[Limit]:
     bounds: list[Limit] = []
     seconds = [limit for limit in (policy.active_deadline_seconds, profile.limits.max_active_deadline_seconds) if limit]
     if seconds:
-        deadline = timedelta(seconds=min(seconds))
-        message = f"The job ran for its deadline of {format_duration(deadline)} over all attempts (runPolicy.activeDeadlineSeconds)."
+        deadline = times.seconds(min(seconds))
+        message = f"The job ran for its deadline of {times.format_duration(deadline)} over all attempts (runPolicy.activeDeadlineSeconds)."
         bounds.append(Limit(Reason.DEADLINE_EXCEEDED, deadline, message))
     if budget.max_accelerator_hours is not None:
         units = distribution.nodes * max(distribution.accelerators_per_node, 1)
         message = f"The job spent its budget of {budget.max_accelerator_hours:g} accelerator hours (budget.maxAcceleratorHours)."
-        bounds.append(Limit(Reason.BUDGET_EXCEEDED, timedelta(hours=budget.max_accelerator_hours / units), message))
+        bounds.append(
+            Limit(Reason.BUDGET_EXCEEDED, times.seconds(3600 * budget.max_accelerator_hours / units), message)
+        )
     if budget.max_cost is not None and profile.price_per_hour:
         rate = distribution.nodes * profile.price_per_hour
         message = f"The job spent its budget of {budget.max_cost:g} (budget.maxCost)."
-        bounds.append(Limit(Reason.BUDGET_EXCEEDED, timedelta(hours=budget.max_cost / rate), message))
+        bounds.append(Limit(Reason.BUDGET_EXCEEDED, times.seconds(3600 * budget.max_cost / rate), message))
     return sorted(bounds, key=lambda bound: bound.time)
 
 
@@ -66,4 +68,4 @@ def time_left(
 def _active(attempt: Attempt, *, now: datetime) -> timedelta:
     if attempt.end_time is not None or attempt.start_time is None:
         return timedelta(seconds=attempt.active_seconds)
-    return timedelta(seconds=attempt.active_seconds) + max(now - parse_time(attempt.start_time), timedelta(0))
+    return timedelta(seconds=attempt.active_seconds) + max(now - times.parse_time(attempt.start_time), timedelta(0))

@@ -1,9 +1,8 @@
 """From a trainer's report to `status.progress`, metrics and checkpoints."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
-from trimtab_operator.api.times import format_duration
+from trimtab_operator.api import times
 from trimtab_operator.api.v1alpha1.fine_tune_job import JobProgress
 from trimtab_operator.state import Report
 from trimtab_trainer.contract.messages import (
@@ -44,7 +43,7 @@ def report_progress(report: Report, before: JobProgress) -> JobProgress:
 
 def eta_text(seconds: int | None) -> str:
     """Time to go, for humans."""
-    return "" if seconds is None else format_duration(timedelta(seconds=seconds))
+    return "" if seconds is None else times.format_duration(times.seconds(seconds))
 
 
 def without_speed(progress: JobProgress) -> JobProgress:

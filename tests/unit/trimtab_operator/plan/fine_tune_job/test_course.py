@@ -156,6 +156,11 @@ def test_time_to_live() -> None:
     assert world.advance(1).deleted
 
 
+def test_a_time_to_live_that_means_never() -> None:
+    world = running_world(World(make_job(runPolicy={"ttlSecondsAfterFinished": 2**63 - 1}))).fail(12)
+    assert not world.advance(10 * 365 * 86400).deleted
+
+
 def test_a_changed_time_to_live_is_seen() -> None:
     world = running_world().fail(12).change(runPolicy={"ttlSecondsAfterFinished": 5})
     assert world.status.observed_generation == 2

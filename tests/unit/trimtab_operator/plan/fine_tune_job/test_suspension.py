@@ -170,3 +170,15 @@ def test_a_spent_budget_does_not_resume_and_a_raised_one_does() -> None:
     assert world.status.state == "Failed"
     world = running_world(budget={"maxCost": 0.02}).change(suspend=True).advance(2).remove_job()
     assert world.change(suspend=False, budget={"maxCost": 9}).status.state == "Starting"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"runPolicy": {"activeDeadlineSeconds": 2**63 - 1}}, id="deadline"),
+        pytest.param({"budget": {"maxAcceleratorHours": 1e15}}, id="hours"),
+        pytest.param({"budget": {"maxCost": 1e15}}, id="cost"),
+    ],
+)
+def test_bounds_that_mean_never(spec: dict[str, Any]) -> None:
+    assert running_world(**spec).advance(10 * 86400).status.state == "Running"

@@ -53,7 +53,7 @@ def test_kubeflow(metrics: dict[str, str], step: int, loss: float | None) -> Non
 
 
 def test_eta() -> None:
-    assert [eta_text(seconds) for seconds in (None, 5, 65)] == ["", "5s", "1m"]
+    assert [eta_text(seconds) for seconds in (None, 5, 65, 2**63)] == ["", "5s", "1m", "36500d00h"]
 
 
 A1_10, A1_20, A1_30 = (checkpoint(step) for step in (10, 20, 30))
