@@ -133,8 +133,9 @@ class Core:
     def _changed(self, change: Change, priority: Priority, *, but: Collection[Key] = ()) -> None:
         for key in affected(self.store, change).difference(but):
             self.queue.add(key, priority)
-        if change.after is None and change.before is not None and change.before.kind in OUR_KINDS:
-            self.cluster.forget(change.before.uid)
+        gone = change.before
+        if gone is not None and gone.kind in OUR_KINDS and (change.after is None or change.after.uid != gone.uid):
+            self.cluster.forget(gone.uid)
 
 
 class Operator:
@@ -187,8 +188,7 @@ class Operator:
         else:
             metrics.LEADER.set(1)
         core.enqueue_all()
-        worker = asyncio.create_task(Worker(core.queue, core.cluster, self._settings).run())
-        self._tasks.append(worker)
+        self._spawn(Worker(core.queue, core.cluster, self._settings).run())
         if not self._settings.leader_election:
             await self._stopping.wait()
             return 0

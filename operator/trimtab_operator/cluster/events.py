@@ -116,7 +116,7 @@ def _event(ref: ObjectRef, note: EventNote, instance: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{ref.name[:200]}.{digest}", "namespace": namespace},
+        "metadata": {"name": f"{ref.name[:200].rstrip('-.')}.{digest}", "namespace": namespace},
         "involvedObject": {
             "apiVersion": ref.api_version,
             "kind": ref.kind,

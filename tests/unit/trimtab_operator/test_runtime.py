@@ -1,5 +1,7 @@
 """Who is woken by what a reconcile itself has written: the watch brings the same version later, and is ignored."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -9,6 +11,7 @@ from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.runtime import Core
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import Key
+from trimtab_trainer.contract.messages import TrainerReport
 
 
 def stored(kind: str, name: str, **spec: Any) -> Stored:
@@ -44,3 +47,12 @@ async def test_our_own_writes_wake_those_who_wait(written: Stored, by: Stored, w
     while key := core.queue.take():
         keys.add(key)
     assert {(key.kind, key.name) for key in keys} == woken
+
+
+def test_what_an_object_left_in_memory_goes_with_it_though_its_deletion_was_lost() -> None:
+    core = Core(cast("Client", None), Settings())
+    report = TrainerReport(attempt=1, phase="Training")
+    core.watched("changed", JOB)
+    core.reports.take(JOB.uid, 1, at=datetime.now(UTC), trainer=report)
+    core.watched("changed", replace(JOB, uid="another", version=9))
+    assert core.reports.of(JOB.uid, 1) is None

@@ -1,5 +1,7 @@
 """Events: few, and never in the way."""
 
+import re
+
 import pytest
 from tests.support.fake_api import FakeApi, refuse
 
@@ -77,3 +79,19 @@ async def test_a_refusal_is_no_error_and_a_flood_is_dropped() -> None:
         world.writer.post(JOB, EventNote("Normal", Reason.RETRYING, f"message {number}"))
 
     assert world.writer._waiting.full()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a" * 199 + "-" + "b" * 53, id="a dash where it is cut"),
+        pytest.param("a" * 198 + "." + "b" * 54, id="a dot where it is cut"),
+    ],
+)
+async def test_the_name_of_an_event_is_a_name_however_long_the_object_s_is(name: str) -> None:
+    world = World()
+    await world.post((0, STARTED), ref=JOB._replace(name=name))
+
+    ((_, _, written),) = world.api.objects
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", written)
+    assert len(written) <= 253
