@@ -73,7 +73,8 @@ def sweep(
     """Remove what no manifest names any more, when a job has finished; the number of objects.
 
     Files without a manifest go when they are this attempt's or an older one's, which are dead; those of a newer attempt
-    only after 24 hours. Checkpoints beside the chain go too, but for damaged ones, which stay for whoever looks into it.
+    only after 24 hours, and what it is uploading now is its own. Checkpoints beside the chain go too, but for damaged ones,
+    which stay for whoever looks into it.
 
     Args:
         store: where.
@@ -88,17 +89,28 @@ def sweep(
     committed = {parse_manifest_key(info.key) for info in store.list(f"{base}manifests/")}
     removed = len(beside)
     for info in store.list(f"{base}a"):
-        place = _FILE_KEY.match(info.key.removeprefix(base))
-        if place is None or (int(place[2]), int(place[1])) in committed:
+        place = _place(info.key, base)
+        if place is None or place in committed:
             continue
-        if int(place[1]) <= config.attempt or info.modified < moment - ORPHAN_AGE:
+        if place[1] <= config.attempt or info.modified < moment - ORPHAN_AGE:
             store.delete(info.key)
             removed += 1
     for info in store.list(f"{base}probe/"):
         store.delete(info.key)
-    removed += store.abort_uploads(f"{base}a", older_than=moment)
+
+    def is_dead(key: str) -> bool:
+        place = _place(key, base)
+        return place is not None and place[1] <= config.attempt
+
+    removed += store.abort_uploads(f"{base}a", older_than=moment, dead=is_dead)
     _logger.info("checkpoints_swept objects=%d", removed)
     return removed
+
+
+def _place(key: str, base: str) -> tuple[int, int] | None:
+    """Step and attempt of a checkpoint's file."""
+    found = _FILE_KEY.match(key.removeprefix(base))
+    return (int(found[2]), int(found[1])) if found else None
 
 
 def not_in_chain(

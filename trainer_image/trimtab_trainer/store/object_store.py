@@ -2,7 +2,7 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -195,25 +195,32 @@ class ObjectStore:
                 request = {"Bucket": self.bucket, "Key": key}
                 return self._transfers.write(pieces, request, metadata=metadata or {}, if_absent=if_absent)
             except ClientError as error:
-                if is_already_there(error):
-                    return self._same_bytes(pieces, key)
-                raise
+                if not is_already_there(error):
+                    raise
+                if self.head(key) is None:
+                    raise TrainerError(
+                        TrainerReason.STORAGE_UNAVAILABLE,
+                        f"{self.uri(key)}: the store dropped the upload before it was complete. "
+                        "A lifecycle rule for unfinished uploads must leave them a day.",
+                    ) from error
+                return self._same_bytes(pieces, key)
 
     def delete(self, key: str) -> None:
         """Remove an object of the profile's bucket; one that is not there is fine."""
         with self._translated("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
-    def abort_uploads(self, prefix: str, *, older_than: datetime) -> int:
-        """Drop unfinished multipart uploads below a prefix that began before a moment; how many there were."""
+    def abort_uploads(self, prefix: str, *, older_than: datetime, dead: Callable[[str], bool] = lambda _: True) -> int:
+        """Drop unfinished multipart uploads of dead keys below a prefix that began before a moment; how many there were."""
         aborted = 0
         with self._translated("list uploads of", prefix):
             for page in self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket, Prefix=prefix
             ):
                 for upload in page.get("Uploads", ()):
-                    if upload["Key"].startswith(prefix) and upload["Initiated"] < older_than:
-                        self._transfers.abort({"Bucket": self.bucket, "Key": upload["Key"]}, upload["UploadId"])
+                    key = upload["Key"]
+                    if key.startswith(prefix) and upload["Initiated"] < older_than and dead(key):
+                        self._transfers.abort({"Bucket": self.bucket, "Key": key}, upload["UploadId"])
                         aborted += 1
         return aborted
 

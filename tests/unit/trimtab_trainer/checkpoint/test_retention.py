@@ -180,6 +180,14 @@ def test_sweep(store: ObjectStore, *, key: str, age: timedelta, stays: bool) -> 
     assert store.head(BASE + "manifests/s000000002-a1.json") is not None
 
 
+def test_a_sweep_ends_no_upload_of_a_newer_attempt(store: ObjectStore) -> None:
+    for attempt in (1, 2, 3):
+        store.client.create_multipart_upload(Bucket="trimtab", Key=f"{BASE}a{attempt}/s7/shard")
+    sweep(store, config_of(2), beside=[])
+    left = store.client.list_multipart_uploads(Bucket="trimtab")["Uploads"]
+    assert [upload["Key"] for upload in left] == [f"{BASE}a3/s7/shard"]
+
+
 def test_a_finished_job_leaves_what_was_asked_for_and_what_is_damaged(store: ObjectStore) -> None:
     run(store, {1: 1.0, 2: 2.0})
     abandoned = run(store, {5: 9.0}, attempt=1, parent=load(store, attempt=1), checkpoints={"keepLast": 9})

@@ -131,6 +131,30 @@ def test_a_store_without_conditional_writes_works(
 
 
 @pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param(
+            Fault("error", is_put, status=403, code="AccessDenied"), TrainerReason.STORAGE_ACCESS_DENIED, id="denied"
+        ),
+        pytest.param(
+            Fault("error", is_complete, status=404, code="NoSuchUpload"),
+            TrainerReason.STORAGE_UNAVAILABLE,
+            id="the store has dropped the upload",
+        ),
+    ],
+)
+def test_a_large_file_that_cannot_be_written_says_why(
+    faulty_store: ObjectStore, faults: FaultProxy, tmp_path: Path, fault: Fault, reason: TrainerReason
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(3 * LARGE)
+    faults.add(fault)
+    with pytest.raises(TrainerError) as caught:
+        faulty_store.upload_file(source, "runs/a", if_absent=True)
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize(
     ("fault", "reason", "says"),
     [
         pytest.param(
