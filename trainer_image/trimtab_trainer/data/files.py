@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ def type_name(value: Any) -> str:
     return names.get(type(value).__name__, "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character beyond 16 bits; two together are one."""
 Row = tuple[str, dict[str, Any] | RowError]
 
 
@@ -51,9 +54,23 @@ def _parsed(raw: bytes) -> dict[str, Any] | RowError:
         row = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return RowError(f"not valid UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8.")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return RowError(f"not valid JSON ({error}). Each line must be one JSON object.")
+    return _checked(row) if _HALF.search(raw) else _object(row)
+
+
+def _object(row: Any) -> dict[str, Any] | RowError:
     return row if isinstance(row, dict) else RowError(f"must be a JSON object; got {type_name(row)}")
+
+
+def _checked(row: Any) -> dict[str, Any] | RowError:
+    """JSON can spell half of a character, where a text was cut within an emoji: no tokenizer reads that."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        return RowError(f"has half of a character ({half}): a text was cut within an emoji. Cut it between characters.")
+    return _object(row)
 
 
 def _starts_with_list(path: Path) -> bool:
@@ -64,11 +81,11 @@ def _starts_with_list(path: Path) -> bool:
 def _json_rows(path: Path, name: str) -> Iterator[Row]:
     try:
         items = json.loads(path.read_text("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield name, RowError(f"not valid JSON ({error}). The file must be a list of objects, or JSON Lines.")
         return
     for number, item in enumerate(items, start=1):
-        yield f"{name} item {number}", item if isinstance(item, dict) else RowError("must be a JSON object")
+        yield f"{name} item {number}", _checked(item)
 
 
 def _csv_rows(path: Path, name: str, *, delimiter: str) -> Iterator[Row]:
@@ -99,5 +116,5 @@ def _parquet_rows(path: Path, name: str) -> Iterator[Row]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{name} row {number}", row
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         yield name, RowError(f"not a readable Parquet file ({error})")

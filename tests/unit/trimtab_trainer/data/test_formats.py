@@ -39,6 +39,7 @@ def write(directory: Path, name: str, content: str | bytes) -> Path:
             "a.jsonl", '\n{"prompt":"a","completion":"b"}\n\n', {}, Completion("a", "b"), id="blank lines skipped"
         ),
         pytest.param("a.jsonl", '{"text":"a","more":1}', {}, Text("a"), id="text inferred, other columns ignored"),
+        pytest.param("a.jsonl", r'{"text":"\ud83d\ude00"}', {}, Text("\U0001f600"), id="a character in two halves"),
         pytest.param("a.json", '[{"text":"a"}]', {}, Text("a"), id="a JSON list"),
         pytest.param("a.json", '{"text":"a"}', {}, Text("a"), id="JSON Lines named json"),
         pytest.param("data", '\ufeff{"text":"a"}', {}, Text("a"), id="a byte order mark, and no ending"),
@@ -120,6 +121,16 @@ GOOD = '{"text":"a"}\n'
             id="content in parts",
         ),
         pytest.param("t.jsonl", b'{"text":"\xff"}', ["line 1: not valid UTF-8"], id="other encoding"),
+        pytest.param(
+            "t.jsonl",
+            GOOD + r'{"text":"a \ud83d b"}',
+            [r"line 2: has half of a character (\ud83d)"],
+            id="half an emoji",
+        ),
+        pytest.param(
+            "t.json", r'[{"text":"\udE00"}]', [r"item 1: has half of a character (\ude00)"], id="the other half"
+        ),
+        pytest.param("t.jsonl", GOOD + 99_999 * "[", ["line 2: not valid JSON"], id="nested without an end"),
         pytest.param(
             "t.csv",
             "text\na,b\n",
