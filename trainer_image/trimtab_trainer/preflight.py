@@ -39,6 +39,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_names(config)
     check_changes(config)
     check_sampling(config)
+    check_answers(config)
     parse_extra_arguments(training)
 
 
@@ -91,7 +92,7 @@ def check_metrics(config: RunConfig) -> None:
 
 def measured_names(config: RunConfig) -> list[str]:
     """The task's metrics, without a split's prefix; with adversarial training those under attack, too."""
-    names = definition_of(config).metric_names
+    names = definition_of(config).metrics_of(config)
     return [*names, *(f"{PREFIX}{name}" for name in names if config.training.adversarial)]
 
 
@@ -241,6 +242,25 @@ def check_sampling(config: RunConfig) -> None:
             f"`objective.{config.objective.kind}.sampling.maxNewTokens: {room}` must leave room for the prompt within "
             f"`data.maxSequenceLength: {limit}`."
         )
+
+
+def check_answers(config: RunConfig) -> None:
+    """Answers that are written while a model is measured need prompts, and a model as it is."""
+    task, supervised = config.task.causal_language_modeling, config.objective.supervised
+    if task is None or task.written_answers is None:
+        return
+    field = "task.causalLanguageModeling.writtenAnswers"
+    if supervised is None or supervised.loss_on_prompt:
+        raise _invalid(
+            f"`{field}` compares answers with those of the examples: it needs `objective.supervised` without `lossOnPrompt`. Leave it out."
+        )
+    if config.training.adversarial is not None:
+        raise _invalid(
+            f"`{field}` does not go with `training.adversarial`, which measures perturbed inputs, too. Leave one of them out."
+        )
+    room, limit = task.written_answers.max_new_tokens, config.data.max_sequence_length
+    if room >= limit:
+        raise _invalid(f"`{field}.maxNewTokens: {room}` must be less than `data.maxSequenceLength: {limit}`.")
 
 
 def _invalid(message: str) -> TrainerError:

@@ -20,6 +20,7 @@ from trimtab_trainer.contract.practices import (
 )
 from trimtab_trainer.contract.quantization import Quantization
 from trimtab_trainer.contract.tasks import (
+    CausalLanguageModeling,
     ImageClassification,
     ImageTextMatching,
     MultiTask,
@@ -64,7 +65,7 @@ class ModelSource(Document):
 class Task(OneOf):
     """What the head predicts. Exactly one member."""
 
-    causal_language_modeling: Empty | None = None
+    causal_language_modeling: CausalLanguageModeling | None = None
     """The next token."""
     sequence_classification: SequenceClassification | None = None
     """One label for a whole text, or any number of them."""

@@ -9,6 +9,23 @@ from trimtab_trainer.contract.base import Document, OneOf, rules
 Labels = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=1000)]
 
 
+class WrittenAnswers(Document):
+    """Answers that the model writes by itself to held-out examples, at every measurement, compared with the references by ROUGE."""
+
+    examples: int = Field(default=32, ge=1, le=10000)
+    """How many of each measured split, chosen by a hash of what they say. They cost as much time as the model needs to answer them."""
+    max_new_tokens: int = Field(default=64, ge=1, le=4096)
+    """Where an answer is broken off that does not end by itself."""
+
+
+class CausalLanguageModeling(Document):
+    """The next token."""
+
+    written_answers: WrittenAnswers | None = None
+    """Measure `rouge_1`, `rouge_2` and `rouge_l` (Lin, 2004) of answers that the model writes, on validation, test and general data, before and after
+    training. With `objective.supervised`. Absent: nothing is written while it is measured."""
+
+
 class SequenceClassification(Document):
     """One label for a whole text, or any number of them."""
 

@@ -36,6 +36,7 @@ from trimtab_trainer.tasks.language_modeling import (
     stop_ids,
 )
 from trimtab_trainer.tasks.task import Sums, Task
+from trimtab_trainer.tasks.written_answers import stops_of
 
 TOLD = ("samples", "groups", "reward", "contrastless", "answer_tokens", "finished", "divergence", "tokens")
 """What is counted while answers are drawn, beside each term of the reward."""
@@ -263,13 +264,6 @@ def settings_of(config: RunConfig) -> FromRewards:
     if found is None:
         raise TypeError("the objective must learn from rewards")
     return found
-
-
-def stops_of(model: TrainableModel) -> tuple[int, ...]:
-    """The tokens at which the model's answers end: its tokenizer's EOS and those of its generation settings."""
-    found = model.base.generation_config.eos_token_id
-    several = found if isinstance(found, list) else [found]
-    return tuple(sorted({model.tokenizer.eos_token_id, *(token for token in several if isinstance(token, int))}))
 
 
 def make_scorer(config: RunConfig, *, store: ObjectStore, directory: Path, device: torch.device) -> Scorer | None:

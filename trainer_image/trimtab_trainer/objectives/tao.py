@@ -20,11 +20,12 @@ from trimtab_trainer.distributed import sum_counts, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.objectives.policy import Answering, AnswersFromRewards, PromptBatch, settings_of, stops_of
+from trimtab_trainer.objectives.policy import Answering, AnswersFromRewards, PromptBatch, settings_of
 from trimtab_trainer.objectives.rewards.scorer import Scorer, Worth
 from trimtab_trainer.objectives.sampling import Sampled, Sampler, sequence_of
 from trimtab_trainer.tasks.language_modeling import choose_layout
 from trimtab_trainer.tasks.task import Round, Sums, Task
+from trimtab_trainer.tasks.written_answers import stops_of
 
 Chosen = dict[int, list[tuple[NDArray[np.int32], float]]]
 """By the prompt's index: the answers that are learned, best first, and their rewards."""

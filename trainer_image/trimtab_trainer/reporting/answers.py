@@ -69,8 +69,13 @@ def answer(
     if not asked:
         return []
     model.module.eval()
-    with attention_implementation(model.base, "sdpa"):
-        answers = _generate(model, [question.prompt_ids for question in asked], stop_ids=stop_ids, stop=stop)
+    answers = write_answers(
+        model,
+        [question.prompt_ids for question in asked],
+        stop_ids=stop_ids,
+        maximum_tokens=MAXIMUM_ANSWER_TOKENS,
+        stop=stop,
+    )
     model.train()
     if stop():
         raise Interruption("SIGTERM while answering")
@@ -78,10 +83,15 @@ def answer(
 
 
 @torch.no_grad()
-def _generate(
-    model: TrainableModel, prompts: Sequence[list[int]], *, stop_ids: Sequence[int], stop: Callable[[], bool]
+def write_answers(
+    model: TrainableModel,
+    prompts: Sequence[list[int]],
+    *,
+    stop_ids: Sequence[int],
+    maximum_tokens: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """One batch, padded on the left."""
+    """Greedy answers to tokenised prompts, in one batch padded on the left; unfinished ones when `stop` says so."""
     tokenizer, width = model.tokenizer, max(map(len, prompts))
     ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
     mask = torch.zeros_like(ids)
@@ -94,11 +104,11 @@ def _generate(
 
     settings = GenerationConfig(
         do_sample=False,
-        max_new_tokens=MAXIMUM_ANSWER_TOKENS,
+        max_new_tokens=maximum_tokens,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=list(stop_ids),
     )
-    with model.autocast():
+    with attention_implementation(model.base, "sdpa"), model.autocast():
         output = model.module.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

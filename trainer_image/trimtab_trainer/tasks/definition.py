@@ -66,6 +66,11 @@ class TaskDefinition(ABC):
         del train
         return None
 
+    def metrics_of(self, config: RunConfig) -> Sequence[str]:
+        """The metrics that this run measures, without the split's prefix."""
+        del config
+        return self.metric_names
+
     def changing_inputs(self, config: RunConfig) -> str:
         """The field that changes inputs at random while training; "" where none does."""
         del config

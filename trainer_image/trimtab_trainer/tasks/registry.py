@@ -6,7 +6,6 @@ from trimtab_trainer.contract import spec
 from trimtab_trainer.tasks.definition import TaskDefinition
 from trimtab_trainer.tasks.image_classification import PictureLabelling
 from trimtab_trainer.tasks.image_text_matching import ImageTextContrast
-from trimtab_trainer.tasks.language_modeling import CausalLanguageModeling
 from trimtab_trainer.tasks.multi_label import MultiLabelClassification
 from trimtab_trainer.tasks.multi_task import MultiTaskLearning
 from trimtab_trainer.tasks.object_detection import SceneDetection
@@ -14,9 +13,10 @@ from trimtab_trainer.tasks.question_answering import ExtractiveQuestionAnswering
 from trimtab_trainer.tasks.sequence_classification import TextClassification
 from trimtab_trainer.tasks.speech_recognition import SpeechTranscription
 from trimtab_trainer.tasks.token_classification import WordTagging
+from trimtab_trainer.tasks.written_answers import AnsweringLanguageModels
 
 TASKS: Mapping[str, TaskDefinition] = {
-    "causalLanguageModeling": CausalLanguageModeling(),
+    "causalLanguageModeling": AnsweringLanguageModels(),
     "sequenceClassification": TextClassification(),
     "tokenClassification": WordTagging(),
     "questionAnswering": ExtractiveQuestionAnswering(),

@@ -86,7 +86,7 @@ class Telling(Protocol):
 
 @runtime_checkable
 class ComparesWithinSplit(Protocol):
-    """A task whose metrics compare each example with all others of its split."""
+    """A task whose metrics depend on which other examples its split has."""
 
     def begin_measuring(self, model: TrainableModel, examples: Sequence[Any]) -> None:
         """Called before the batches of a split are measured, with all of its examples."""
