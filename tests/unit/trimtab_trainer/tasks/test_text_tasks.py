@@ -10,7 +10,7 @@ import pytest
 import torch
 from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from tests.support.learning import learn
 from tests.support.rows import multi_labelled, questions, tagged
 from tests.support.tiny_models import byte_tokenizer
@@ -143,6 +143,9 @@ def test_multi_label_scores_are_those_of_scikit_learn() -> None:
     found = MultiLabel(torch.device("cpu"), 0).metrics(sums)
     assert found["f1_micro"] == pytest.approx(f1_score(true, predicted, average="micro"))
     assert found["f1_macro"] == pytest.approx(f1_score(true, predicted, average="macro"))
+    assert found["precision"] == pytest.approx(precision_score(true, predicted, average="micro"))
+    assert found["recall"] == pytest.approx(recall_score(true, predicted, average="micro"))
+    assert found["subset_accuracy"] == pytest.approx(accuracy_score(true, predicted))
 
 
 @pytest.mark.parametrize(
