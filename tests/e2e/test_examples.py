@@ -12,9 +12,9 @@ from tests.support.kube import Manifest
 
 pytestmark = pytest.mark.e2e
 
-METHODS = sorted(
+MEMBERS = sorted(
     path
-    for name in ("methods", "serving", "tasks")
+    for name in ("methods", "objectives", "serving", "tasks")
     for path in (Path(__file__).parents[2] / "examples" / name).glob("*.yaml")
 )
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("[0-9]*.yaml"))
@@ -28,9 +28,9 @@ def signing_secret(namespace: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"signing.key": key}}
 
 
-@pytest.mark.parametrize("example", METHODS, ids=lambda path: path.stem)
-def test_example_of_a_method_a_server_or_a_task_is_accepted(example: Path, namespace: str) -> None:
-    """Whole runs of every method and task are trainer tests; here the API server reads what a user would apply."""
+@pytest.mark.parametrize("example", MEMBERS, ids=lambda path: path.stem)
+def test_example_of_a_member_is_accepted(example: Path, namespace: str) -> None:
+    """Whole runs of them are trainer tests (integration/trimtab_trainer/test_examples.py); here the API server reads what a user would apply."""
     served = kube.kubectl("api-resources", "-o", "name")
     # KServe is not installed here: its part of an example meets its CRD in integration/operator/test_kserve.py.
     ours = [each for each in yaml.safe_load_all(example.read_text()) if f"{each['kind'].lower()}s." in served]
