@@ -29,6 +29,7 @@ from trimtab_trainer.contract.tasks import (
     SequenceClassification,
     TokenClassification,
 )
+from trimtab_trainer.contract.templates import Template
 
 ModelURI = Annotated[
     str, Field(max_length=1024, pattern=r"^(s3://[^/]+/.+|hf://[^/]+/[^/]+|pvc://[^/]+/.+|modelversion://[^/]+)$")
@@ -117,6 +118,8 @@ class DataSource(Document):
     """How often one epoch shows each example of this data set: 1 once, 2 twice, 0.25 a quarter of them, others in every epoch. For `train` only."""
     columns: dict[str, str] = Field(default_factory=dict, max_length=16)
     """Which column plays which role, for example `{prompt: question, completion: answer}`."""
+    templates: list[Template] = Field(default_factory=list, max_length=16)
+    """Instead of `format` and `columns`, for language models: ways to ask and to answer, of which each row follows one, chosen by a hash of what it says."""
     revision: str = Field(default="", max_length=128)
     """Commit, tag or branch of an `hf://` data set."""
     task: str = Field(default="", max_length=32)

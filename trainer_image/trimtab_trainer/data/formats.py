@@ -20,6 +20,7 @@ from trimtab_trainer.data.media import (
     read_transcribed,
 )
 from trimtab_trainer.data.prompts import read_preference, read_prompt
+from trimtab_trainer.data.templates import filled
 from trimtab_trainer.data.values import Turns, label_of, text_of, turns_of
 from trimtab_trainer.errors import TrainerError
 
@@ -151,8 +152,7 @@ def read_examples(
         try:
             if isinstance(row, RowError):
                 raise row
-            chosen = source.format or infer_format(row, source.columns, allowed)
-            content = read_row(row, chosen, source.columns, directory=path.parent)
+            content = _content(row, source, allowed, directory=path.parent)
             groups = {name: _group(row[name]) for name in group_columns if row.get(name) is not None}
             examples.append(Example(place, content, source.weight, groups))
         except RowError as problem:
@@ -165,6 +165,13 @@ def read_examples(
     return examples
 
 
+def _content(row: dict[str, Any], source: DataSource, allowed: tuple[DataFormat, ...], *, directory: Path) -> Content:
+    if source.templates:
+        return Completion(*filled(row, source.templates))
+    chosen = source.format or infer_format(row, source.columns, allowed)
+    return read_row(row, chosen, source.columns, directory=directory)
+
+
 def _group(value: Any) -> str:
     """A cell as the name of a group."""
     return value if isinstance(value, str) else json.dumps(value)
@@ -174,8 +181,14 @@ def _with_path(path: Path, found: Iterable[Row]) -> Iterable[tuple[Path, Row]]:
     return ((path, row) for row in found)
 
 
-def check_columns(source: DataSource, allowed: Iterable[DataFormat]) -> None:
-    """`columns` may only name roles that its format (or, without one, any that the task reads) has."""
+def check_columns(source: DataSource, allowed: tuple[DataFormat, ...]) -> None:
+    """`columns` may only name roles that its format (or, without one, any that the task reads) has; `templates` stand instead of both."""
+    if source.templates and ("promptCompletion" not in allowed or source.format or source.columns):
+        raise TrainerError(
+            TrainerReason.CONFIG_INVALID,
+            f"`templates` of {source.uri} make prompts and completions of its rows: they stand instead of `format` and `columns`, with "
+            f"`task.causalLanguageModeling` and `objective.supervised`. This run reads: {', '.join(allowed)}.",
+        )
     formats: Iterable[DataFormat] = (source.format,) if source.format else allowed
     known = list(dict.fromkeys(role for name in formats for role in _roles(name)))
     unknown = [role for role in source.columns if role not in known]
