@@ -72,11 +72,11 @@ def tools() -> Path:
 
 
 def kstatus() -> Path:
-    """The program that computes what GitOps tools make of an object, by their own library."""
+    """The program that computes what GitOps tools make of an object, by their own libraries."""
     module = REPOSITORY / "dev" / "kstatus"
     folder = _folder("kstatus", module)
     if not (folder / "kstatus").exists():
-        with step("Compiling kstatus", "20-60 s the first time"):
+        with step("Compiling kstatus and Flux's evaluator", "1-2 min the first time"):
             build = f'go build -ldflags "{_SMALL}" -o "$OUT/" .'
             _compile(folder, ["sh", "-c", build], cwd=module, log="compile-kstatus")
     return folder / "kstatus"

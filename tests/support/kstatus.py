@@ -1,6 +1,7 @@
-"""What GitOps tools make of an object, by their own library: `sigs.k8s.io/cli-utils/pkg/kstatus`, in the program of `dev/kstatus`.
+"""What GitOps tools make of an object, by their own libraries, in the program of `dev/kstatus`.
 
-Flux, kpt and Config Sync decide by it; so does Argo CD for kinds that it has no health script for.
+`sigs.k8s.io/cli-utils/pkg/kstatus`: Flux, kpt and Config Sync decide by it; so does Argo CD for kinds that it has no health script for.
+`github.com/fluxcd/pkg/runtime/cel`: Flux, for kinds that its Kustomization has health expressions for.
 """
 
 import json
@@ -25,8 +26,10 @@ def program() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def kstatus(body: Manifest) -> str:
-    """InProgress, Failed, Current or Terminating."""
-    done = subprocess.run([program()], input=json.dumps([body]), capture_output=True, text=True, check=False)
+def kstatus(body: Manifest, *kustomizations: Path) -> str:
+    """InProgress, Failed, Current or Terminating; by the health expressions of Flux Kustomizations where they have some for its kind."""
+    done = subprocess.run(
+        [program(), *kustomizations], input=json.dumps([body]), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
