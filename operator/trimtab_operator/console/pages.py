@@ -13,6 +13,7 @@ from trimtab_operator.cluster import trim
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.console.curves import loss_curve, weight_curve
 from trimtab_operator.console.history import History
+from trimtab_operator.console.words import ago, condition_mood, mood, number
 
 SHOWN = 100
 """Of each kind, those that changed last."""
@@ -32,8 +33,9 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.globals |= {"mood": mood, "condition_mood": condition_mood, "number": number, "ago": ago}
 
-    def overview(self) -> str:
+    def overview(self, *, now: datetime) -> str:
         """Everything in three tables."""
         return self._render(
             "overview.html",
@@ -42,16 +44,17 @@ class Pages:
             versions=self._newest(ModelVersion),
             rollouts=self._newest(ModelRollout),
             shown=SHOWN,
+            now=now,
         )
 
-    def job(self, namespace: str, name: str) -> str | None:
+    def job(self, namespace: str, name: str, *, now: datetime) -> str | None:
         """One FineTuneJob; None where there is none."""
         job = self._one(FineTuneJob, namespace, name)
         if job is None:
             return None
-        return self._render("job.html", title=name, job=job, curve=loss_curve(self._history.losses(job)))
+        return self._render("job.html", title=name, job=job, curve=loss_curve(self._history.losses(job)), now=now)
 
-    def version(self, namespace: str, name: str) -> str | None:
+    def version(self, namespace: str, name: str, *, now: datetime) -> str | None:
         """One ModelVersion with its lineage, its gates and who came after it."""
         version = self._one(ModelVersion, namespace, name)
         if version is None:
@@ -64,7 +67,7 @@ class Pages:
         ]
         gates = version.status.evaluation.gates if version.status.evaluation else []
         return self._render(
-            "version.html", title=name, version=version, gates=gates or version.spec.gates, children=children
+            "version.html", title=name, version=version, gates=gates or version.spec.gates, children=children, now=now
         )
 
     def rollout(self, namespace: str, name: str, *, now: datetime) -> str | None:
@@ -72,8 +75,10 @@ class Pages:
         rollout = self._one(ModelRollout, namespace, name)
         if rollout is None:
             return None
+        siblings = self._store.having(trim.versions_of_model(namespace, rollout.spec.model_name))
+        known = {ModelVersion.parse(found.body()).spec.version for found in siblings}
         curve = weight_curve(self._history.weights(rollout), now=now)
-        return self._render("rollout.html", title=name, rollout=rollout, curve=curve)
+        return self._render("rollout.html", title=name, rollout=rollout, known=known, curve=curve, now=now)
 
     def style(self) -> str:
         """The style sheet."""

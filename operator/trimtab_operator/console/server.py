@@ -39,22 +39,23 @@ class Console:
         """Serve below `/console`."""
         pages = self._pages
         router = application.router
-        router.add_get("/console", _page(lambda _: pages.overview()))
+        router.add_get("/console", _page(lambda _, now: pages.overview(now=now)))
         router.add_get("/console/style.css", self._style)
-        router.add_get("/console/jobs/{namespace}/{name}", _page(lambda where: pages.job(**where)))
-        router.add_get("/console/versions/{namespace}/{name}", _page(lambda where: pages.version(**where)))
+        router.add_get("/console/jobs/{namespace}/{name}", _page(lambda where, now: pages.job(**where, now=now)))
         router.add_get(
-            "/console/rollouts/{namespace}/{name}",
-            _page(lambda where: pages.rollout(**where, now=datetime.now(UTC))),
+            "/console/versions/{namespace}/{name}", _page(lambda where, now: pages.version(**where, now=now))
+        )
+        router.add_get(
+            "/console/rollouts/{namespace}/{name}", _page(lambda where, now: pages.rollout(**where, now=now))
         )
 
     async def _style(self, _: web.Request) -> web.Response:
         return web.Response(text=self._pages.style(), content_type="text/css", headers=HEADERS)
 
 
-def _page(render: Callable[[dict[str, str]], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _page(render: Callable[[dict[str, str], datetime], str | None]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
-        text = render(dict(request.match_info))
+        text = render(dict(request.match_info), datetime.now(UTC))
         if text is None:
             return web.Response(status=404, text="There is no such object.", headers=HEADERS)
         return web.Response(text=text, content_type="text/html", headers=HEADERS)

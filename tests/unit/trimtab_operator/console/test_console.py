@@ -1,10 +1,11 @@
 """The page for people: it shows what there is, escapes what users wrote, and runs and loads nothing."""
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import web
@@ -14,16 +15,22 @@ from tests.support.cluster import Manifest
 from tests.support.rollout_world import stepping
 from tests.support.world import World
 
+from trimtab_operator.api.common import Condition
 from trimtab_operator.api.v1alpha1 import FineTuneJob
+from trimtab_operator.api.v1alpha1.fine_tune_job import JobState
+from trimtab_operator.api.v1alpha1.gates import GatePhase
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored
 from trimtab_operator.console.curves import loss_curve, weight_curve
 from trimtab_operator.console.history import MAX_POINTS, History, Losses, Weights
+from trimtab_operator.console.pages import Pages
 from trimtab_operator.console.server import Console
+from trimtab_operator.console.words import ago, condition_mood, mood, number
+from trimtab_operator.status.model_rollout.situation import State as RolloutState
 
 EVIL = "<script>alert(1)</script>"
 SECRET = "s3cr3t-name"
-_VOID = {"meta", "link", "line", "polyline", "br"}
+_VOID = {"meta", "link", "line", "polyline", "rect", "br"}
 
 
 class Page(HTMLParser):
@@ -175,7 +182,7 @@ async def test_every_link_leads_somewhere(application: web.Application) -> None:
 async def test_the_overview(application: web.Application) -> None:
     page = Page((await get(application, "/console"))[2])
     jobs = {row[1]: row for row in page.cells["jobs"][1:]}
-    assert jobs["tone"][2:5] == ["Running", "3", "1.5"]
+    assert [text.strip() for text in jobs["tone"][2:5]] == ["Running", "3 of 10", "1.5"]
     assert jobs["done"][2] == "Complete"
     versions = {row[1]: row for row in page.cells["versions"][1:]}
     assert versions["support-tone-v2"][2:4] == ["imported", "support-tone-v1"]
@@ -201,6 +208,74 @@ async def test_what_is_not_there(application: web.Application) -> None:
         assert (await get(application, path))[0] == 404
     async with TestClient(TestServer(application)) as client:
         assert (await client.post("/console")).status == 405, "nothing can be changed"
+
+
+# ── Words and colours ──
+
+
+@pytest.mark.parametrize("words", [JobState, RolloutState, GatePhase])
+def test_every_word_of_a_state_has_a_mood(words: Any) -> None:
+    assert [word for word in get_args(words) if mood(word) == "plain"] == []
+
+
+def said(kind: str, status: str) -> Condition:
+    return Condition(type=kind, status=status, reason="R", message="", last_transition_time="", observed_generation=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [
+        pytest.param("Ready", "True", "good", id="ready"),
+        pytest.param("Ready", "False", "plain", id="not ready yet"),
+        pytest.param("Stalled", "True", "bad", id="stalled"),
+        pytest.param("Stalled", "False", "plain", id="nobody has to do anything"),
+        pytest.param("Reconciling", "True", "moving", id="on its way"),
+        pytest.param("Promotable", "False", "bad", id="a gate failed"),
+        pytest.param("Verified", "Unknown", "plain", id="not read back"),
+    ],
+)
+def test_what_a_condition_looks_like(kind: str, status: str, expected: str) -> None:
+    assert condition_mood(said(kind, status)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        pytest.param("0.512345678", "0.5123", id="a fraction"),
+        pytest.param(18422.4, "18,422", id="a large one"),
+        pytest.param("nan", "nan", id="no number"),
+        pytest.param("many", "many", id="a word"),
+    ],
+)
+def test_numbers_are_short(value: object, text: str) -> None:
+    assert number(value) == text
+
+
+def test_times_are_told_from_now() -> None:
+    assert ago("2026-11-21T11:48:00Z", NOW) == "12m ago"
+    assert ago("", NOW) == ""
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it."""
+    digits = colour.removeprefix("#")
+    if len(digits) == 3:
+        digits = "".join(digit * 2 for digit in digits)
+    parts = [int(digits[index : index + 2], 16) / 255 for index in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_are_readable_by_day_and_by_night(store: Store) -> None:
+    """WCAG 2 AA: 4.5 for text, on the page and on a message's ground."""
+    blocks = re.findall(r":root \{([^}]*--page[^}]*)\}", Pages(store, History()).style())
+    assert len(blocks) == 2
+    for block in blocks:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", block))
+        for name in ("text", "quiet", "link", "good", "bad", "moving", "waiting"):
+            for ground in ("page", "soft"):
+                light, dark = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
 
 
 # ── Curves ──
