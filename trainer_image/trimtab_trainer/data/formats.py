@@ -141,8 +141,8 @@ def read_examples(
     """Every row of `(name, path)` files, checked; `group_columns` are noted beside what a row says.
 
     Raises:
-        TrainerError: DatasetInvalid naming file, line and remedy of the first bad rows, and how many there are;
-            ConfigInvalid where `columns` or `format` cannot be meant.
+        TrainerError: DatasetInvalid naming file, line and remedy of the first bad rows, and how many there are, or where there
+            are no rows; ConfigInvalid where `columns` or `format` cannot be meant.
     """
     check_columns(source, allowed)
     examples: list[Example] = []
@@ -162,6 +162,8 @@ def read_examples(
     if problems:
         more = f" ... and {count - len(problems)} more rows." if count > len(problems) else ""
         raise TrainerError(TrainerReason.DATASET_INVALID, "; ".join(problems) + more)
+    if not examples:
+        raise TrainerError(TrainerReason.DATASET_INVALID, f"{source.uri} has no rows. Fill it, or leave it out.")
     return examples
 
 

@@ -140,6 +140,8 @@ GOOD = '{"text":"a"}\n'
         pytest.param("t.csv", 'text\n"a\n', ["not valid CSV"], id="CSV with an open quote"),
         pytest.param("t.parquet", "no", ["not a readable Parquet file"], id="not Parquet"),
         pytest.param("t.json", "[1", ["not valid JSON"], id="broken JSON list"),
+        pytest.param("t.jsonl", "\n", ["s3://data/t.jsonl has no rows"], id="no rows"),
+        pytest.param("t.csv", "text\n", ["s3://data/t.csv has no rows"], id="a header and no rows"),
         pytest.param("t.jsonl", 9 * "x\n", ["line 1: ", "line 3: ", "and 6 more rows"], id="many bad rows are counted"),
     ],
 )
