@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,9 +186,12 @@ def lead(
         writer.wait(max(attempt.config.termination_grace_seconds - 2 * MARGIN_SECONDS, 1.0))
         uploader.upload(state.loop.history, wait=True)
         raise
-    except TrainerError as error:
-        if error.reason is not TrainerReason.INTERRUPTED:  # a newer attempt has taken over: write nothing more
-            writer.wait(ERROR_PATIENCE_SECONDS)
+    except Exception as error:
+        is_taken_over = isinstance(error, TrainerError) and error.reason is TrainerReason.INTERRUPTED
+        if not is_taken_over:
+            # Why the attempt ends outranks what becomes of its last checkpoint.
+            with suppress(TrainerError):
+                writer.wait(ERROR_PATIENCE_SECONDS)
             uploader.upload(state.loop.history, wait=True)
         raise
     finally:

@@ -80,11 +80,14 @@ def write(message: TerminationMessage, path: Path | None = None) -> int:
 
 
 def encode(message: TerminationMessage) -> bytes:
-    """JSON within the kubelet's limit; what must go goes in this order: text, metrics, checkpoint's metrics, report, text."""
+    """JSON within the kubelet's limit; what must go goes in this order: text, metrics, checkpoint's metrics, report, checkpoint, text."""
+    checkpoint = message.last_checkpoint
     cuts: tuple[dict[str, Any], ...] = (
         {},
         {"message": message.message[:256]},
         {"metrics": []},
+        {"last_checkpoint": checkpoint and checkpoint.model_copy(update={"metrics": {}})},
+        {"report_uri": ""},
         {"last_checkpoint": None},
         {"message": ""},
     )

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load
-from tests.support.memory_storage import MemoryStorage
+from tests.support.memory_storage import MemoryStorage, MemoryWriter
 from tests.support.training import make_job, run_job
 
 from trimtab_trainer import train
-from trimtab_trainer.contract.exit_codes import ExitCode
+from trimtab_trainer.contract.exit_codes import ExitCode, TrainerReason
+from trimtab_trainer.errors import TrainerError
 
 
 def break_gradients(patch: pytest.MonkeyPatch, *steps: int) -> None:
@@ -45,7 +46,20 @@ def test_too_many_in_a_row_end_the_run(storage: MemoryStorage, tmp_path: Path, m
     settings = {"divergence": {"onSpike": "Skip", "maxSkippedInARow": 2}}
     ended = run_job(make_job(training=settings), tmp_path / "run")
     assert (ended.code, ended.message.step, storage.published) == (ExitCode.LOSS_DIVERGED, 3, {})
-    assert "3th skipped step in a row" in ended.message.message
+    assert "3 skipped steps in a row" in ended.message.message
+
+
+def test_a_store_that_fails_beside_it_does_not_hide_why_a_run_ended(
+    storage: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise TrainerError(TrainerReason.STORAGE_UNAVAILABLE, "the checkpoint of step 2 was not uploaded in 60 s")
+
+    monkeypatch.setattr(MemoryWriter, "wait", fail)
+    break_gradients(monkeypatch, 3)
+    ended = run_job(make_job(), tmp_path / "run")
+    assert ended.code == ExitCode.LOSS_DIVERGED
+    assert storage.saved_steps == [2]
 
 
 def test_weights_that_the_last_step_broke_are_not_published(

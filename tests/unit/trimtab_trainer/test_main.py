@@ -122,12 +122,25 @@ def test_every_end_has_its_reason(
             id="a long URI",
         ),
         pytest.param({"message": 1024 * "ü"}, id="umlauts"),
+        pytest.param({"report_uri": 4000 * "u"}, id="a long prefix of the store"),
     ],
 )
 def test_a_termination_message_always_fits(long: dict[str, Any]) -> None:
     data = termination.encode(TerminationMessage(reason=TrainerReason.TRAINER_ERROR).model_copy(update=long))
     assert len(data) <= MAX_TERMINATION_BYTES
     assert TerminationMessage.model_validate_json(data).reason is TrainerReason.TRAINER_ERROR
+
+
+def test_metrics_of_a_checkpoint_go_before_the_checkpoint_itself() -> None:
+    metrics = {f"eval_accuracy_of_group_{number}": 0.5 for number in range(150)}
+    saved = CommittedCheckpoint(
+        step=7, attempt=1, uri="s3://b/7", manifest_sha256=64 * "0", bytes=1, time="", metrics=metrics
+    )
+    data = termination.encode(TerminationMessage(reason=TrainerReason.INTERRUPTED, last_checkpoint=saved))
+    left = TerminationMessage.model_validate_json(data).last_checkpoint
+    assert len(data) <= MAX_TERMINATION_BYTES
+    assert left is not None
+    assert (left.step, left.metrics) == (7, {})
 
 
 @pytest.mark.usefixtures("container")

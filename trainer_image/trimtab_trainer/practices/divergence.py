@@ -50,7 +50,7 @@ def skip_or_stop(loop: LoopState, settings: Divergence, *, what: str, rate: floa
     if loop.skipped_in_a_row > settings.max_skipped_in_a_row:
         raise TrainerError(
             TrainerReason.LOSS_DIVERGED,
-            f"{step} It is the {loop.skipped_in_a_row}th skipped step in a row, more than `training.divergence.maxSkippedInARow` "
+            f"{step} That makes {loop.skipped_in_a_row} skipped steps in a row, more than `training.divergence.maxSkippedInARow` "
             f"({settings.max_skipped_in_a_row}). Lower `training.learningRate`, or start from an earlier checkpoint.",
         )
 
