@@ -32,7 +32,7 @@ class Progress(Document):
 
 
 class MetricValue(Document):
-    """A metric's newest value. Text, because the API holds no floats that matter."""
+    """A metric's newest value, as text: no digit is lost."""
 
     name: str
     """Name, for example eval_loss."""

@@ -58,7 +58,7 @@ class ModelSource(Document):
     revision: str = Field(default="", max_length=128)
     """Commit, tag or branch of an `hf://` model. A commit makes the job reproducible."""
     digest: Digest = ""
-    """Optional pin: `sha256:<hex>` of the model's manifest. A model with other bytes is refused."""
+    """Optional pin: `sha256:<hex>` of its files' listing, which a first job tells in `status.resolved.modelDigest`. Other bytes are refused."""
     secret_name: str = Field(default="", max_length=253)
     """Secret of the job's namespace whose key `HF_TOKEN` opens gated `hf://` models and data sets."""
 

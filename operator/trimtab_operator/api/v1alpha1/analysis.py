@@ -144,7 +144,7 @@ class Measurement(Document):
     phase: str
     """Successful, Failed, Inconclusive or Error."""
     value: str = ""
-    """The canary's, as text: the API holds no floats that matter."""
+    """The canary's, as text: no digit is lost."""
     champion: str = ""
     """The stable version's."""
     message: str = Field(default="", max_length=256)

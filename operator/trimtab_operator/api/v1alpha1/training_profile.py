@@ -55,14 +55,14 @@ MethodName = Annotated[str, Field(json_schema_extra={"enum": [to_camel(name) for
 
 
 class Allowed(Document):
-    """What jobs may ask for. An empty list allows everything."""
+    """What jobs may ask for."""
 
     tasks: list[TaskName] = Field(default_factory=list, max_length=16)
-    """Members of `task`, for example causalLanguageModeling."""
+    """Members of `task`, for example causalLanguageModeling. Empty: all."""
     methods: list[MethodName] = Field(default_factory=list, max_length=16)
-    """Members of `method`, for example lora."""
+    """Members of `method`, for example lora. Empty: all."""
     model_uris: list[str] = Field(default_factory=list, alias="modelURIs", max_length=64)
-    """Prefixes of model URIs, for example s3://models/ or hf://our-org/."""
+    """Prefixes of model URIs, for example s3://models/ or hf://our-org/. Empty: all."""
 
 
 class ProfileLimits(Document):
