@@ -556,6 +556,65 @@ def test_job_field_is_immutable(api: Api, shared_namespace: str, patch: Changes,
     assert message in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("before", "patch", "message"),
+    [
+        pytest.param({}, {"training": {"epochs": 1}}, "training is immutable", id="comes"),
+        pytest.param({"training.epochs": 1}, {"training": {"epochs": None}}, "training is immutable", id="goes"),
+        pytest.param(
+            {"training.epochs": 1},
+            {"training": {"epochs": None, "maxSteps": 5}},
+            "training is immutable",
+            id="another instead",
+        ),
+        pytest.param(
+            {"training.epochs": 1, "training.dropout": 0.1},
+            {"training": {"dropout": None, "evaluateEverySteps": 5}},
+            "training is immutable",
+            id="another instead of one of two",
+        ),
+        pytest.param({"profile": "a"}, {"profile": None}, "profile is immutable", id="the profile goes"),
+        pytest.param(
+            {"profile": "a"}, {"profile": None, "storage": "a"}, "storage is immutable", id="storage for profile"
+        ),
+        pytest.param({}, {"method": {"lora": None, "full": {}}}, "method is immutable", id="another method"),
+        pytest.param({}, {"method": {"lora": {"targetPattern": "q"}}}, "method is immutable", id="an option of LoRA"),
+        pytest.param({}, {"data": {"mixFraction": 0.5}}, "data is immutable", id="a field of data"),
+    ],
+)
+def test_what_is_set_stays_set_and_nothing_is_added(
+    api: Api, namespace: str, before: Changes, patch: Changes, message: str
+) -> None:
+    there = {f"spec.{path}": value for path, value in before.items()}
+    job = api.create(changed(smallest("FineTuneJob", namespace=namespace), UNMANAGED | there))
+    with pytest.raises(RefusedError) as refused:
+        api.merge(job, {"spec": patch}, dry_run=True)
+    assert message in refused.value.message
+
+
+def test_of_several_messages_the_first_is_told(api: Api, shared_namespace: str) -> None:
+    wrong: Changes = {"spec.training.earlyStopping": {}, "spec.objective": {"reward": {}}}
+    with pytest.raises(RefusedError) as refused:
+        api.create(changed(smallest("FineTuneJob", namespace=shared_namespace), wrong), dry_run=True)
+    assert "training.earlyStopping needs validation data" in refused.value.message
+
+
+@pytest.mark.parametrize("patch", JOB_MUTABLE, ids=lambda patch: next(iter(patch)))
+def test_a_job_with_many_fields_may_change_likewise(api: Api, shared_namespace: str, patch: Changes) -> None:
+    many = {
+        "metadata.name": "many-fields",
+        "spec.profile": "a",
+        "spec.training.epochs": 1,
+        "spec.training.dropout": 0.1,
+        "spec.data.mixFraction": 0.5,
+        **GENERAL,
+        "spec.data.validationFraction": 0.1,
+        "spec.method": {"full": {}},
+    }
+    job = existing(api, changed(smallest("FineTuneJob", namespace=shared_namespace), UNMANAGED | many))
+    api.merge(job, {"spec": patch}, dry_run=True)
+
+
 @pytest.mark.parametrize("patch", JOB_MUTABLE, ids=lambda patch: next(iter(patch)))
 def test_job_field_may_change(api: Api, shared_namespace: str, patch: Changes) -> None:
     job = existing(api, changed(smallest("FineTuneJob", namespace=shared_namespace), UNMANAGED))

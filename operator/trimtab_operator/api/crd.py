@@ -13,6 +13,7 @@ from trimtab_operator.api.rules import (
     at_creation,
     frozen,
     is_frozen_by_field,
+    merged,
     rules_of_field,
     rules_of_object,
 )
@@ -73,7 +74,7 @@ def custom_resource_definition(model: type[ApiObject]) -> Schema:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [_column(column) for column in resource.columns],
-                    "schema": {"openAPIV3Schema": object_schema(model)},
+                    "schema": {"openAPIV3Schema": merged(object_schema(model))},
                 }
             ],
         },

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trimtab_operator.api.common import ApiObject
-from trimtab_operator.api.crd import DEFAULT_WORDS, custom_resource_definition
+from trimtab_operator.api.crd import DEFAULT_WORDS, custom_resource_definition, object_schema
 from trimtab_operator.api.rules import NEVER, RULES
 from trimtab_operator.names import API_VERSION
 
@@ -32,7 +32,7 @@ def api_reference(kinds: Sequence[type[ApiObject]]) -> str:
     sections: list[str] = []
     for kind in kinds:
         crd = custom_resource_definition(kind)["spec"]
-        schema = crd["versions"][0]["schema"]["openAPIV3Schema"]
+        schema = object_schema(kind)
         anchor = crd["names"]["kind"].lower()
         overview.append(
             f"| [{crd['names']['kind']}](#{anchor}) | `{crd['names']['shortNames'][0]}` | {crd['scope']} | {schema['description']} |"

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from trimtab_operator.api.common import IMMUTABLE, ApiObject, Column, Resource, StatusModel
+from trimtab_operator.api.common import BY_FIELD, IMMUTABLE, ApiObject, Column, Resource, StatusModel
 from trimtab_operator.api.rules import at_creation
 from trimtab_operator.api.v1alpha1.gates import GateResult
 from trimtab_operator.api.v1alpha1.method_rules import METHOD_RULES
@@ -116,7 +116,7 @@ class FineTuneJobSpec(Document):
     """What the head predicts. Exactly one member."""
     objective: Objective = Field(default_factory=lambda: Objective(supervised=Supervised()))
     """What the loss asks. Exactly one member."""
-    method: Method
+    method: Method = Field(json_schema_extra={BY_FIELD: True})
     """Which parameters move. Exactly one member."""
     data: spec.Data
     """What to train, validate and test on."""

@@ -6,7 +6,7 @@ import pytest
 
 from trimtab_operator.api.common import ApiObject
 from trimtab_operator.api.crd import custom_resource_definition, structural
-from trimtab_operator.api.rules import KNOWN, NEVER, UNCHANGED
+from trimtab_operator.api.rules import KNOWN, NEVER, RULES, UNCHANGED, at_creation, merged
 from trimtab_operator.api.v1alpha1 import KINDS, FineTuneJob
 from trimtab_trainer.contract.base import Document, Empty, unavailable
 
@@ -81,8 +81,7 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
     [
         pytest.param(
             "spec.method",
-            "oldSelf.hasValue() || ([has(self.lora), has(self.full), has(self.headOnly), has(self.qlora), has(self.adapter), has(self.prefixTuning), "
-            "has(self.reft), has(self.partial)].filter(x, x).size() == 1)",
+            "dyn(self).size() == 1",
             "exactly one of lora, full, headOnly, qlora, adapter, prefixTuning, reft, partial must be set",
             id="union",
         ),
@@ -92,16 +91,45 @@ def test_a_status_has_no_defaults_but_that_nobody_has_seen_the_object(kind: type
         pytest.param("spec.data.train", "self == oldSelf", "data is immutable", id="immutable list"),
         pytest.param("spec.profile", "self == oldSelf", "profile is immutable", id="immutable and optional: its value"),
         pytest.param(
-            "spec",
-            "has(self.profile) == has(oldSelf.profile)",
-            "profile is immutable",
-            id="immutable and optional: its presence",
+            "spec.training.divergence",
+            "dyn(self).size() == dyn(oldSelf).size() && (dyn(self).size() in [3, 4] || dyn(self).size() == 4 && "
+            "(has(self.spikeFactor) && has(oldSelf.spikeFactor))) || has(self.spikeFactor) == has(oldSelf.spikeFactor)",
+            "training is immutable",
+            id="immutable and optional: whether it is there",
         ),
     ],
 )
 def test_rules(path: str, rule: str, message: str) -> None:
     rules = field(schema_of(FineTuneJob), path)["x-kubernetes-validations"]
-    assert (rule, message) in [(found["rule"], found["message"]) for found in rules]
+    assert (rule, message) in [(found["rule"], found.get("message")) for found in rules]
+
+
+def once(name: str, message: str) -> Schema:
+    return at_creation({"rule": f"!has(self.method.{name}) || self.ready", "message": message})
+
+
+def test_rules_about_what_cannot_change_are_one_rule_that_looks_at_a_field_once() -> None:
+    always: Schema = {"rule": "size(self.name) > 2", "message": "too short"}
+    properties = {"method": {"type": "object", "default": {}}, "ready": {"type": "boolean", "default": False}}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        RULES: [once("a", "a isn't ready"), always, once("b", "nor b")],
+    }
+    assert merged(schema)[RULES] == [
+        always,
+        {
+            "rule": "oldSelf.hasValue() || ([self.method].all(method, (!has(method.a) || self.ready) && (!has(method.b) || self.ready)))",
+            "messageExpression": "!(!has(self.method.a) || self.ready) ? 'a isn\\'t ready' : 'nor b'",
+            "optionalOldSelf": True,
+        },
+    ]
+
+
+def test_what_may_be_absent_is_not_looked_at_beforehand() -> None:
+    properties = {"method": {"type": "object"}, "ready": {"type": "boolean"}}
+    schema = {"type": "object", "properties": properties, RULES: [once("a", "no a"), once("b", "no b")]}
+    assert merged(schema)[RULES][0]["rule"].startswith("oldSelf.hasValue() || ((!has(self.method.a)")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=IDS)
@@ -131,7 +159,7 @@ def texts(node: Schema) -> list[str]:
     return [rule["rule"] for rule in node.get("x-kubernetes-validations", [])]
 
 
-@pytest.mark.parametrize("name", ["model", "data", "training", "distribution", "evaluation", "output"])
+@pytest.mark.parametrize("name", ["model", "method", "data", "training", "distribution", "evaluation", "output"])
 def test_no_part_of_an_immutable_object_can_change(name: str) -> None:
     for path, node, parent in frozen_fields(field(schema_of(FineTuneJob), f"spec.{name}"), name):
         field_name = path.rpartition(".")[2]
