@@ -11,6 +11,7 @@ from trimtab_operator import metrics
 from trimtab_operator.cluster.connection import Connection
 from trimtab_operator.cluster.resources import WATCHED
 from trimtab_operator.cluster.trim import Stored
+from trimtab_operator.echoes import without_echoes
 from trimtab_operator.intake import Activity, Change, Receiver
 from trimtab_operator.settings import Settings
 
@@ -83,9 +84,13 @@ async def watch(
 def _registry(receiver: Receiver, connection: Connection, activity: Activity) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
+    def is_known(kind: str, uid: str, version: int) -> bool:
+        activity.touch(kind)
+        return receiver.known(uid, version)
+
     @kopf.on.login(registry=registry)
     async def log_in(**_: object) -> kopf.AiohttpSession:
-        activity.session = connection.session(seen=activity.request, connections=0)
+        activity.session = connection.session(seen=activity.request, connections=0, responses=without_echoes(is_known))
         return kopf.AiohttpSession(
             server=connection.server, default_namespace=connection.namespace, aiohttp_session=activity.session
         )

@@ -67,7 +67,11 @@ class Connection:
     """User agent: how audit logs tell us from others."""
 
     def session(
-        self, *, seen: Callable[[str, str], None] | None = None, connections: int = 64
+        self,
+        *,
+        seen: Callable[[str, str], None] | None = None,
+        connections: int = 64,
+        responses: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
     ) -> aiohttp.ClientSession:
         """An HTTP session of the running event loop. `seen(method, path)` hears of every request."""
 
@@ -85,6 +89,7 @@ class Connection:
             connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls, keepalive_timeout=60),
             headers={"User-Agent": self.agent},
             middlewares=(authenticate,),
+            response_class=responses,
             read_bufsize=2**20,
         )
 
