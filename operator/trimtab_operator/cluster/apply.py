@@ -74,15 +74,16 @@ class Applier:
         if known is not None and _is_ours(known.body(), manifest):
             return False
         created = self._applied.setdefault(owner.uid, {})
-        key, digest = (kind, metadata["name"]), _digest(manifest)
-        if kind not in WATCHED_KINDS and created.get(key, "").startswith(digest):
+        # What is watched is known by its name, and a reconcile is too short to digest a whole Job.
+        key, digest = (kind, metadata["name"]), "" if kind in WATCHED_KINDS else _digest(manifest)
+        if digest and created.get(key, "").startswith(digest):
             return False
         try:
             reply = await self._client.create(manifest)
         except AlreadyExistsError:
             reply = await self._adopt(manifest, owner)
         self._show(reply, owner)
-        if kind not in WATCHED_KINDS:
+        if digest:
             created[key] = _accepted(digest, reply)
         _LOG.info(
             "object_created kind=%s namespace=%s name=%s owner=%s",

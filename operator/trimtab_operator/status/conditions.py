@@ -28,18 +28,18 @@ def fact(kind: str, *, holds: bool | None, reason: Reason, message: str) -> Fact
 
 def merge(stored: Sequence[Condition], facts: Iterable[Fact], *, generation: int, now: datetime) -> list[Condition]:
     """The conditions of these facts. The time of a condition moves only when its status does."""
-    before = {condition.type: condition for condition in stored}
-    return [_condition(said, before.get(said.type), generation=generation, now=now) for said in facts]
+    before, time = {condition.type: condition for condition in stored}, format_time(now)
+    return [_condition(said, before.get(said.type), generation=generation, time=time) for said in facts]
 
 
-def _condition(said: Fact, before: Condition | None, *, generation: int, now: datetime) -> Condition:
+def _condition(said: Fact, before: Condition | None, *, generation: int, time: str) -> Condition:
     same = before is not None and before.status == said.status
     return Condition(
         type=said.type,
         status=said.status,
         reason=said.reason.value,
         message=shorten(said.message),
-        last_transition_time=before.last_transition_time if same and before else format_time(now),
+        last_transition_time=before.last_transition_time if same and before else time,
         observed_generation=generation,
     )
 

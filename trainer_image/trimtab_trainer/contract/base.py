@@ -45,10 +45,10 @@ class OneOf(Document):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        members = [to_camel(name) for name in type(self).model_fields if getattr(self, name) is not None]
+        members = [name for name, value in self.__dict__.items() if value is not None]
         if len(members) != 1:
             choices = ", ".join(to_camel(name) for name in type(self).model_fields)
-            given = ", ".join(members) or "none"
+            given = ", ".join(map(to_camel, members)) or "none"
             raise ValueError(f"exactly one of {choices} must be set; got {given}")
         return self
 

@@ -1,5 +1,6 @@
 """Fields whose behaviour this release does not have. The CRD refuses them; this is for a CRD that is newer than the operator."""
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ def spec_is_available(observed: ObservedJob) -> Problem | None:
 
 
 def _refusals(document: BaseModel, path: str) -> Iterator[str]:
+    if not _is_marked(type(document)):
+        return
     for name, alias, marks in _fields(type(document)):
         value = getattr(document, name)
         here = f"{path}.{alias}"
@@ -31,6 +34,13 @@ def _refusals(document: BaseModel, path: str) -> Iterator[str]:
             for index, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from _refusals(item, f"{here}[{index}]")
+
+
+@cache
+def _is_marked(model: type[BaseModel]) -> bool:
+    """Whether a field bears a mark, its own or of what it holds. In most releases there is none to look for."""
+    schema = json.dumps(model.model_json_schema())
+    return UNAVAILABLE in schema or ONLY in schema
 
 
 @cache
