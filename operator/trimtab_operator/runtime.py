@@ -65,7 +65,8 @@ class Core:
         self.events = EventWriter(client, instance=settings.identity)
         self.cluster = Cluster(client, self.store, self.reports, self.servers, self.events)
         self.store.on_own_write = self._wrote
-        self.events.busy = lambda: len(self.queue) > 0
+        # The pass that noted an Event is mostly about to create a Job.
+        self.events.busy = lambda: self.queue.active > 0 or len(self.queue) > 0
         self.synced = asyncio.Event()
         self._client = client
         self._settings = settings
