@@ -9,8 +9,8 @@ run another Trimtab) and runs the operator from source as a local process. A tur
 installations take turns on the same control plane, one at a time. From the peer's TrainJobs its two controllers make JobSets and
 Jobs, and it has two turns: with suspended TrainJobs, whose Jobs are suspended as ours are; and, its best case, with others, for each
 of which Trainer's controller writes once, and whose Jobs the Job controller leaves alone, so that there are no pods. kubeflow.py says
-what else favours it. Then the operator gets 1,000 objects, is left alone, killed and started again. Everything shares the machine
-with the control plane.
+what else favours it. Then the operator gets 1,000 objects, is left alone, killed and started again, and 150 more jobs go from created
+to succeeded, with a stand-in for kubelets. Everything shares the machine with the control plane.
 
 Latency is from the answer to the create request (accepted) to the Job or JobSet on a watch (seen), on the generator's clock.
 Processor time and memory are those of all processes of an installation. `way` is, by the API server's clock, when each write for an
@@ -167,6 +167,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=30, help="how long")
     parser.add_argument("--burst", type=int, default=500, help="objects at once")
     parser.add_argument("--objects", type=int, default=1000, help="objects at which the operator is restarted; 0: not")
+    parser.add_argument("--lifecycles", type=int, default=150, help="jobs that succeed beside these objects; 0: not")
     parser.add_argument("--idle", type=int, default=20, help="seconds of doing nothing")
     parser.add_argument("--audit-log", type=Path, help="audit log of the API server (policy level Metadata or more)")
     parser.add_argument("--output", type=Path, help="write the result as JSON")

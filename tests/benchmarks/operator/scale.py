@@ -1,4 +1,4 @@
-"""The operator with many objects: memory, what it does when nothing happens, and a restart."""
+"""The operator with many objects: memory, what it does when nothing happens, a restart, and how fast jobs succeed."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from contenders import Contender
+from lifecycle import Lifecycles
 from load import Generator
 from tests.support.operator_process import OperatorProcess
 from turn import generator
@@ -16,7 +17,7 @@ Result = dict[str, Any]
 
 
 async def at_scale(connection: Connection, trimtab: Contender, options: argparse.Namespace) -> Result:
-    """Fill up, rest, kill -9 and start again."""
+    """Fill up, rest, kill -9 and start again; then jobs that go all the way, beside the others."""
     async with generator(connection, trimtab) as made:
         with trimtab.start(options.log) as operator:
             assert isinstance(operator, OperatorProcess)
@@ -28,6 +29,12 @@ async def at_scale(connection: Connection, trimtab: Contender, options: argparse
             result["memory_mib"], result["memory_peak_mib"] = operator.memory_mib()
             result["idle"] = await _idle(operator, options.idle)
             result["restart"] = await _restart(made, operator)
+            if options.lifecycles:
+                await _at_rest(operator, time.monotonic())
+                async with connection.session() as session:
+                    whole = Lifecycles(connection, session, made.namespace)
+                    rate = await whole.per_second(options.lifecycles)
+                result["created_to_succeeded_per_second"] = round(rate, 1)
     return result
 
 
