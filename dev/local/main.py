@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import shutil
 import sys
 
 import binaries
@@ -103,8 +104,20 @@ def kstatus() -> None:
     print(binaries.kstatus())
 
 
+def prometheus() -> None:
+    """Print the path of a Prometheus for tests, fetched where it is not there yet."""
+    print(shutil.which("prometheus") or packages.ensure_prometheus())
+
+
+def model_signing() -> None:
+    """Print the path of OpenSSF's model_signing for tests, installed where it is not there yet."""
+    print(packages.ensure_model_signing())
+
+
 COMMANDS = {
     "kstatus": kstatus,
+    "prometheus": prometheus,
+    "model-signing": model_signing,
     "up": up,
     "down": down,
     "env": env,

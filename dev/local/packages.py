@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _CLUSTER_TOOLS = {
     "nsenter": "util-linux",
     "openssl": "openssl",
 }
+# It imports OpenSSL and does not say so.
+_MODEL_SIGNING = ("model-signing==1.1.1", "pyopenssl>=24")
 _CLUSTER_FILES = {Path("/usr/lib/cni/ptp"): "containernetworking-plugins", Path("/bin/busybox"): "busybox-static"}
 
 
@@ -78,6 +81,45 @@ def ensure_cluster_tools() -> None:
     _install(_missing_packages(_CLUSTER_TOOLS, _CLUSTER_FILES))
     if shutil.which("go") is None:
         raise StepFailedError("Go 1.25 or newer must be on PATH: the local cluster is compiled from Go modules.")
+
+
+def ensure_prometheus() -> Path:
+    """A Prometheus for tests: the one program out of Debian's package, which would start a service where it was installed."""
+    program = CACHE / "bin" / "prometheus-debian" / "prometheus"
+    if program.exists():
+        return program
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise StepFailedError("Prometheus comes from Debian's packages: put a `prometheus` on PATH.")
+    with step("Fetching Prometheus from Debian", "10 s"), tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not succeeds(["apt-get", "download", "--print-uris", "prometheus"]):
+            run(["apt-get", "update"], log="apt")
+        run(["apt-get", "download", "prometheus"], log="apt", cwd=folder)
+        (package,) = folder.glob("prometheus_*.deb")
+        run(["dpkg-deb", "--extract", package, folder / "files"], log="apt")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        partial = program.with_suffix(".partial")
+        shutil.copy(folder / "files" / "usr" / "bin" / "prometheus", partial)
+        partial.replace(program)
+    return program
+
+
+def ensure_model_signing() -> Path:
+    """OpenSSF's `model_signing` for the tests that compare signatures with it, in an environment of its own: 25 packages that nothing else needs."""
+    environment = CACHE / "model-signing-venv"
+    program = environment / "bin" / "model_signing"
+    stamp = environment / ".trimtab"
+    wanted = " ".join(_MODEL_SIGNING)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return program
+    uv = ensure_uv()
+    with step("Preparing OpenSSF's model_signing for tests", "10-30 s"):
+        env = {"UV_CACHE_DIR": str(CACHE / "uv"), "PYTHONDONTWRITEBYTECODE": ""}
+        run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], log="setup", env=env)
+        python = environment / "bin" / "python"
+        run([uv, "pip", "install", "--quiet", "--python", python, *_MODEL_SIGNING], log="setup", env=env)
+        write(stamp, wanted)
+    return program
 
 
 def ensure_uv() -> Path:

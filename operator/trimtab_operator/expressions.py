@@ -87,6 +87,8 @@ class Expression:
     """Variables in it."""
     required: frozenset[str]
     """Those that have no `default(...)`."""
+    guarded: frozenset[str]
+    """Those that `isNaN(...)` or `default(...)` asks about: who wrote it thought of NaN."""
 
     def holds(self, values: Values) -> bool:
         """Whether it is true of these values.
@@ -97,6 +99,11 @@ class Expression:
         missing = sorted(name for name in self.required if values.get(name) is None)
         if missing:
             raise ExpressionError(f"there is no {' and no '.join(missing)} to compare with in `{self.text}`")
+        for name in sorted(self.names - self.guarded):
+            if math.isnan(values.get(name) or 0):
+                raise ExpressionError(
+                    f"{name} is NaN in `{self.text}`: isNaN({name}) or default({name}, 0) can judge that"
+                )
         evaluator = SimpleEval(names={name: values.get(name) for name in self.names}, functions=dict(_FUNCTIONS))
         try:
             return bool(evaluator.eval(self.text, previously_parsed=self.tree))
@@ -135,9 +142,15 @@ def compile_expression(text: str, variables: tuple[str, ...] = VARIABLES) -> Exp
     names: set[str] = set()
     required: set[str] = set()
     _check(tree.value, text, variables, names, required)
+    guarded = {
+        node.args[0].id
+        for node in ast.walk(tree.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and isinstance(node.args[0], ast.Name)
+        if node.func.id in ("isNaN", "default")
+    }
     if not _says_yes_or_no(tree.value):
         raise ExpressionError(f"`{text}` is a number: compare it, for instance `result >= 0.85`")
-    return Expression(text, tree.value, frozenset(names), frozenset(required))
+    return Expression(text, tree.value, frozenset(names), frozenset(required), frozenset(guarded))
 
 
 def problem_of(text: str, variables: tuple[str, ...] = VARIABLES) -> str:

@@ -16,6 +16,9 @@ from trimtab_trainer.contract.serving import Histogram, VersionCounters
 _DEADLINE = aiohttp.ClientTimeout(total=8, sock_connect=3)
 _MAX_REPLY_BYTES = 256 * 1024
 _OK = 200
+_MAX_ERROR = 256
+_OBJECTIONS = ("bad_data", "execution", "timeout", "canceled")
+"""Of Prometheus' error types, those that are about the query."""
 
 
 class Measuring:
@@ -110,24 +113,41 @@ async def from_prometheus(query: PrometheusQuery, due: DueMetric) -> Sample:
         ):
             body = await answer.content.read(_MAX_REPLY_BYTES)
             if answer.status != _OK:
-                # Not what it says: whoever writes a rollout may not read everything that the operator can reach.
-                return Sample(error=f"{query.address} answers {answer.status}")
+                return Sample(error=f"{query.address} answers {answer.status}{_objection(body)}"[:_MAX_ERROR])
             return _read(orjson.loads(body))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError) as error:
-        return Sample(error=f"{query.address} cannot be asked: {type(error).__name__}: {error}"[:256])
+    except TimeoutError:
+        return Sample(error=f"{query.address} does not answer within {_DEADLINE.total:.0f} s")
+    except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
+        return Sample(error=f"{query.address} cannot be asked: {type(error).__name__}: {error}"[:_MAX_ERROR])
+
+
+def _objection(body: bytes) -> str:
+    """What Prometheus has against the query. Nothing that has not its form: whoever writes a rollout may not read everything that the operator can reach."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(document, dict) or document.get("errorType") not in _OBJECTIONS:
+        return ""
+    return f": {document['errorType']}: {document.get('error', '')}"
 
 
 def _read(document: object) -> Sample:
     data = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not isinstance(found := data.get("result"), list):
         return Sample(error="the answer is no answer of Prometheus")
-    found = data.get("result")
-    if data.get("resultType") == "scalar" and isinstance(found, list):
-        return Sample(result=float(found[1]))
-    if not isinstance(found, list) or len(found) != 1:
-        count = len(found) if isinstance(found, list) else 0
-        return Sample(error=f"the query has {count} values; it must have one")
-    return Sample(result=float(found[0]["value"][1]))
+    match data.get("resultType"), found:
+        case ("scalar", [_, value]) | ("vector", [{"value": [_, value]}]):
+            return Sample(result=float(value))
+        case "vector", []:
+            return Sample()
+        case "vector", [_]:
+            return Sample(error="the query's value is no number")
+        case "vector", _:
+            return Sample(
+                error=f"the query has {len(found)} values; it must have one: sum() or max() makes one of several"
+            )
+    return Sample(error=f"the query's value is a {data.get('resultType')}; it must be a number")
 
 
 def _plus(total: Histogram, after: Histogram, before: Histogram) -> Histogram:

@@ -39,6 +39,21 @@ def test_rights_at_inference_services_are_asked_for(enabled: str, verbs: list[st
     assert [verb for rule in rules for verb in rule["verbs"]] == verbs
 
 
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [("", {"any": True}), ("ci/namespaced.yaml", {"matchNames": ["default"]})],
+)
+def test_the_servers_of_rollouts_are_scraped_on_request(values: str, where: dict[str, Any]) -> None:
+    assert of_kind(render(values), "PodMonitor") == []
+    (monitor,) = of_kind(render(values, "metrics.podMonitor.enabled=true"), "PodMonitor")
+    server = planned(observed(), "Deployment")["spec"]["template"]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= server["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in server["spec"]["containers"][0]["ports"]]
+    assert monitor["spec"]["namespaceSelector"] == where
+
+
 @pytest.mark.parametrize("values", RENDERED)
 def test_pods_are_restricted(values: str) -> None:
     for name, pod in pods_of(values):

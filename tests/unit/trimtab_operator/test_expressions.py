@@ -33,7 +33,9 @@ GOOD, BAD, OPEN, ERROR = Phase.SUCCESSFUL, Phase.FAILED, Phase.INCONCLUSIVE, Pha
         pytest.param("result > default(champion, 0.5)", {"result": 0.6}, True, id="default of what is missing"),
         pytest.param("result > default(champion, 0.5)", {"result": 0.6, "champion": 0.7}, False, id="default not needed"),
         pytest.param("isNaN(result)", {"result": math.nan}, True, id="no number"),
-        pytest.param("result < 1", {"result": math.nan}, False, id="no number is not small"),
+        pytest.param("!isNaN(result) && result < 1", {"result": math.nan}, False, id="no number that is asked for"),
+        pytest.param("default(result, 0) < 1", {"result": math.nan}, True, id="default of what is no number"),
+        pytest.param("default(result, 0) < 1", {"result": None}, True, id="default of what was not measured"),
         pytest.param("result <= max(baseline, champion) + -1e-3", {"result": 1, "baseline": 1, "champion": 2}, True, id="max"),
     ],
 )  # fmt: skip
@@ -73,6 +75,9 @@ def test_what_cannot_be_read(text: str, says: str) -> None:
         pytest.param("result > champion", {"result": 1.0}, "there is no champion", id="missing value"),
         pytest.param("result > champion", {"result": None, "champion": None}, "no champion and no result", id="both"),
         pytest.param("result / baseline > 1", {"result": 1.0, "baseline": 0.0}, "cannot be evaluated", id="division by zero"),
+        pytest.param("result < 1", {"result": math.nan}, "result is NaN", id="no number is neither small nor large"),
+        pytest.param("result >= 1", {"result": math.nan}, "result is NaN", id="and not the other way round"),
+        pytest.param("default(result, 0) < champion", {"result": 1.0, "champion": math.nan}, "champion is NaN", id="no number beside it"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated(text: str, values: dict[str, float | None], says: str) -> None:

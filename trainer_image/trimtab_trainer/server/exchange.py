@@ -114,8 +114,8 @@ class Exchange:
         self._metrics.seconds.labels(self.version, self.endpoint).observe(self.elapsed)
         self._metrics.prompt_tokens.labels(self.version).inc(self.prompt_tokens)
         self._metrics.completion_tokens.labels(self.version).inc(self.completion_tokens)
-        if self._failed:
-            self._metrics.errors.labels(self.version, self.endpoint).inc()
+        # Also without one: Prometheus' rate() does not count what a series begins with.
+        self._metrics.errors.labels(self.version, self.endpoint).inc(self._failed)
         logs.fact(
             "request_ended",
             endpoint=self.endpoint,

@@ -101,8 +101,8 @@ def _after(metric: Metric, result: MetricResult, sample: Sample | None, *, now: 
     if sample.waits:
         return result.model_copy(update={"message": sample.waits})
     values = {"result": sample.result, "champion": sample.champion, "baseline": sample.champion}
-    if sample.error or sample.result is None:
-        phase, message = Phase.ERROR, sample.error or "there is no value"
+    if sample.error:
+        phase, message = Phase.ERROR, sample.error
     else:
         measured = measure(Conditions(metric.success_condition, metric.failure_condition), values)
         phase, message = measured.phase, measured.message

@@ -1,5 +1,6 @@
 """What servers counted becomes the value of a metric; a Prometheus is asked over HTTP."""
 
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -120,11 +121,15 @@ def test_quantile(counts: list[int], share: float, value: float | None) -> None:
 ANSWERS = {
     "one": (200, {"data": {"resultType": "vector", "result": [{"value": [1, "0.25"]}]}}),
     "scalar": (200, {"data": {"resultType": "scalar", "result": [1, "7"]}}),
+    "nan": (200, {"data": {"resultType": "vector", "result": [{"value": [1, "NaN"]}]}}),
     "two": (200, {"data": {"resultType": "vector", "result": [{"value": [1, "1"]}] * 2}}),
     "none": (200, {"data": {"resultType": "vector", "result": []}}),
     "odd": (200, ["what"]),
     "odder": (200, {"data": {"resultType": "vector", "result": [{}]}}),
+    "range": (200, {"data": {"resultType": "matrix", "result": [{"values": [[1, "1"]]}]}}),
+    "wrong": (400, {"status": "error", "errorType": "bad_data", "error": "1:7: parse error"}),
     "refused": (400, {"error": "a secret"}),
+    "broken": (500, {"status": "error", "errorType": "internal", "error": "a secret"}),
     "moved": (302, {}),
 }
 
@@ -148,11 +153,15 @@ async def prometheus() -> AsyncIterator[str]:
     [
         pytest.param("one", 0.25, "", id="one value"),
         pytest.param("scalar", 7.0, "", id="a scalar"),
+        pytest.param("nan", pytest.approx(math.nan, nan_ok=True), "", id="NaN"),
         pytest.param("two", None, "the query has 2 values; it must have one", id="two values"),
-        pytest.param("none", None, "the query has 0 values", id="no value"),
+        pytest.param("none", None, "", id="no value yet"),
+        pytest.param("range", None, "the query's value is a matrix", id="a range of values"),
         pytest.param("odd", None, "no answer of Prometheus", id="something else"),
-        pytest.param("odder", None, "cannot be asked", id="something odd"),
+        pytest.param("odder", None, "the query's value is no number", id="something odd"),
+        pytest.param("wrong", None, "answers 400: bad_data: 1:7: parse error", id="a query that cannot be read"),
         pytest.param("refused", None, "answers 400", id="refused"),
+        pytest.param("broken", None, "answers 500", id="broken"),
         pytest.param("moved", None, "answers 302", id="sent elsewhere"),
     ],
 )

@@ -1,5 +1,6 @@
 """Which version serves, which is on its way in: passes over a rollout whose servers follow what they are told."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +151,14 @@ def test_an_analysis_decides(sample: Sample, state: str, reason: str, told: dict
     assert (world.status.state, world.ready[1], world.told) == (state, reason, told)
 
 
+@pytest.mark.parametrize("result", [None, math.nan])
+def test_who_says_what_no_value_means_is_believed(result: float | None) -> None:
+    world = serving(strategy={"canary": {"steps": [TEN, analysis(successCondition="default(result, 0) <= 0.05")]}})
+    world.samples = {"errors": Sample(result=result)}
+    world.change(version=2)
+    assert (world.status.state, world.told) == ("Stable", {2: 100})
+
+
 def test_a_failed_analysis_says_the_numbers_and_stays_failed() -> None:
     world = serving(strategy={"canary": {"steps": [TEN, analysis(count=3, failureLimit=1)]}})
     world.samples = {"errors": Sample(result=0.4, champion=0.01)}
@@ -185,6 +194,8 @@ def test_an_analysis_counts_across_passes() -> None:
     [
         pytest.param({"failureCondition": "result > 0.5"}, Sample(result=0.2), "AnalysisInconclusive", id="between"),
         pytest.param({"consecutiveErrorLimit": 0}, Sample(error="no route"), "AnalysisError", id="cannot be measured"),
+        pytest.param({"consecutiveErrorLimit": 0}, Sample(), "AnalysisError", id="no value"),
+        pytest.param({"consecutiveErrorLimit": 0}, Sample(result=math.nan), "AnalysisError", id="no number"),
         pytest.param(
             {"successCondition": "result <= champion", "consecutiveErrorLimit": 0}, Sample(result=0.2), "AnalysisError",
             id="nothing to compare with",
