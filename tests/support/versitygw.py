@@ -29,8 +29,8 @@ def find_versitygw() -> Path | None:
 
 @contextmanager
 def versitygw(directory: Path, binary: Path) -> Iterator[str]:
-    """Run a server with one empty bucket on a free port; its URL."""
-    (directory / BUCKET).mkdir(parents=True)
+    """Run a server over a folder, with one bucket, on a free port; its URL."""
+    (directory / BUCKET).mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -152,6 +152,7 @@ async def test_metrics_tell_the_versions_apart(source: FolderSource) -> None:
         for line in (
             'trimtab_server_requests_total{code="200",endpoint="chat",version="tone-v1"} 1.0',
             'trimtab_server_requests_total{code="404",endpoint="chat",version=""} 1.0',
+            'trimtab_server_errors_total{endpoint="chat",version="tone-v1"} 0.0',
             'trimtab_server_completion_tokens_total{version="tone-v1"} 3.0',
             'trimtab_server_completion_tokens_total{version="tone-v2"} 5.0',
             'trimtab_server_request_seconds_count{endpoint="chat",version="tone-v2"} 1.0',
