@@ -30,6 +30,27 @@ class Document(BaseModel):
         """The wire form: camelCase keys, absent instead of null."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_sparse_json(self) -> dict[str, Any]:
+        """The wire form without what is off by default, for readers that may be of an earlier release.
+
+        They refuse fields that they do not know, and miss nothing where a field that was added since is off. What is on
+        by default is said, so that another default changes nothing of an old job.
+        """
+        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        sparse: dict[str, Any] = _without_off(self.to_json(), said)
+        return sparse
+
+
+def _without_off(value: Any, said: Any) -> Any:
+    """`said` is the same value without defaults."""
+    if isinstance(value, dict):
+        known = said if isinstance(said, dict) else {}
+        return {key: _without_off(part, known.get(key)) for key, part in value.items() if part or key in known}
+    if isinstance(value, list):
+        others = said if isinstance(said, list) else [None] * len(value)
+        return [_without_off(part, other) for part, other in zip(value, others, strict=True)]
+    return value
+
 
 def rules(*validations: tuple[str, str]) -> ConfigDict:
     """`model_config` with CEL rules and their messages, which the CRD states beside the fields they are about."""

@@ -29,9 +29,9 @@ def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) 
 
 
 def config_text(config: RunConfig) -> str:
-    """RunConfig as JSON that `kubectl get configmap -o yaml` shows line by line."""
+    """RunConfig as JSON that `kubectl get configmap -o yaml` shows line by line. The image may be of an earlier release."""
     layout = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(config.to_json(), option=layout).decode()
+    return orjson.dumps(config.to_sparse_json(), option=layout).decode()
 
 
 def run_config(

@@ -116,7 +116,7 @@ def _job(
         volumes.scratch_volume(profile.scratch_size),
         *volumes.claim_volumes([asks.data.uri]),
     ]
-    annotations = {names.CANARY_JOB_ANNOTATION: canonical_json(config.to_json()).decode()}
+    annotations = {names.CANARY_JOB_ANNOTATION: canonical_json(config.to_sparse_json()).decode()}
     metadata = children.metadata(rollout, job_name(rollout.metadata.name, due)) | {"labels": labels}
     return {
         "apiVersion": "batch/v1",

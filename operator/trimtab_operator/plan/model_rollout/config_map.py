@@ -14,7 +14,7 @@ from trimtab_trainer.contract.run_config import ServerConfig
 def config_map(rollout: ModelRollout, configs: Mapping[str, ServerConfig], *, settings: Settings) -> Manifest:
     """The ConfigMap `<rollout>-server`. A pod mounts the one key that it was made for: a new base model never reaches old servers."""
     data = {
-        f"{key}.json": json.dumps(config.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        f"{key}.json": json.dumps(config.to_sparse_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for key, config in configs.items()
     }
     if settings.status_ca:

@@ -36,8 +36,13 @@ def server_config(
 
 
 def config_key(config: ServerConfig) -> str:
-    """Names everything in it that a running server cannot change: servers with the same key differ in their weights only."""
-    fixed = {key: value for key, value in config.to_json().items() if key not in ("versions", "revision", "sticky")}
+    """Names everything in it that a running server cannot change: servers with the same key differ in their weights only.
+
+    A field that a release adds is in it where it is on: an upgrade starts no server anew.
+    """
+    fixed = {
+        key: value for key, value in config.to_sparse_json().items() if key not in ("versions", "revision", "sticky")
+    }
     return sha256_hex(canonical_json(fixed))[:_KEY_CHARACTERS]
 
 

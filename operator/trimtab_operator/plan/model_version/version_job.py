@@ -85,7 +85,7 @@ def _job(
             "template": {
                 "metadata": {
                     "labels": labels(version),
-                    "annotations": {names.VERSION_JOB_ANNOTATION: canonical_json(config.to_json()).decode()},
+                    "annotations": {names.VERSION_JOB_ANNOTATION: canonical_json(config.to_sparse_json()).decode()},
                 },
                 "spec": _pod_spec(version, config, profile=profile, storage=storage, settings=settings),
             },

@@ -3,6 +3,7 @@
 After a change that is meant: TRIMTAB_UPDATE_GOLDEN=1 pytest <this file>, then read the diff.
 """
 
+import json
 import os
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.manifests import GOLDEN, dump_all
 from tests.support.world import World
 
 from trimtab_operator.api.v1alpha1 import FineTuneJob, StorageProfile, TrainingProfile
+from trimtab_trainer.contract.run_config import RunConfig
 
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if (folder / "job.yaml").is_file())
 
@@ -29,3 +31,5 @@ def test_children(case: str) -> None:
     if os.environ.get("TRIMTAB_UPDATE_GOLDEN"):
         expected.write_text(children)
     assert children == expected.read_text()
+    (text,) = (child["data"]["run-config.json"] for child in world.created if child["kind"] == "ConfigMap")
+    assert RunConfig.model_validate_json(text).to_sparse_json() == json.loads(text)

@@ -163,7 +163,10 @@ def test_a_job_that_still_publishes_goes_first() -> None:
     world.version = world.version.model_copy(update={"metadata": metadata})
     assert [ref.name for ref in world.look().plan.delete] == [importing]
     (job,) = world.look().jobs.values()
-    assert '"manifestSha256":""' in job["spec"]["template"]["metadata"]["annotations"]["trimtab.dev/version-job"]
+    config = job["spec"]["template"]["metadata"]["annotations"]["trimtab.dev/version-job"]
+    deletion = VersionJobConfig.model_validate_json(config).delete
+    assert deletion is not None
+    assert deletion.manifest_sha256 == ""
 
 
 def test_the_garbage_collector_is_let_through_first() -> None:
