@@ -60,7 +60,10 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
     texts = 3 if config.objective.few_shot is not None else 1  # each example with two partners
-    per_token = method.kept_layers(config, facts) * (12 * facts.width + 5 * facts.inner_width)
+    layers, per_layer = method.kept_layers(config, facts), 12 * facts.width + 5 * facts.inner_width
+    # Computed again, each layer keeps its input, and one at a time all of it.
+    recomputed = training.recompute_activations and layers > 1
+    per_token = layers * facts.width + per_layer if recomputed else layers * per_layer
     # The weights as they were, and the current ones set aside meanwhile.
     reference = 2 * ((config.objective.dpo or config.objective.grpo or config.objective.rloo) is not None)
     return MemoryEstimate(
@@ -116,6 +119,8 @@ def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: in
         changes.append(f"fewer `objective.{config.objective.kind}.samplesPerPrompt`")
     if not method_of(config).is_adapter:
         changes.append(f"`method.lora` instead of `{config.method.kind}`")
+    if not config.training.recompute_activations and method_of(config).kept_layers(config, facts) > 1:
+        changes.append("`training.recomputeActivations: true`")
     smallest = estimate_memory(config, facts, tokens=tokens_of_row(config), bytes_per_value=bytes_per_value)
     if smallest.total - smallest.activations <= USABLE * limit:
         changes.append(f"a smaller `data.maxSequenceLength` than {config.data.max_sequence_length}")

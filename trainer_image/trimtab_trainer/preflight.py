@@ -176,6 +176,8 @@ def check_practices(config: RunConfig) -> None:
     ):
         if needs and not config.data.general:
             raise _invalid(f"`{field}` needs `data.general`: examples of what must not be forgotten.")
+    if training.recompute_activations:
+        check_recomputation(config)
     for field, chosen in (
         ("adversarial", training.adversarial),
         ("embeddingNoiseAlpha", training.embedding_noise_alpha),
@@ -186,6 +188,20 @@ def check_practices(config: RunConfig) -> None:
                 f"`training.{field}` changes what the trunk computes while training, and `method.headOnly` takes its features "
                 "as they are. Choose another method, or leave it out."
             )
+
+
+def check_recomputation(config: RunConfig) -> None:
+    """Layers are computed again where gradients go through them, and without a cache."""
+    method = config.method
+    if method.head_only is not None:
+        why = "keeps no activations of its layers, as no gradient goes through them"
+    elif method.prefix_tuning is not None and method.prefix_tuning.kind == "prefix":
+        why = "stands in a cache of keys and values, which layers that are computed again do not read"
+    else:
+        return
+    raise _invalid(
+        f"`training.recomputeActivations` does not go with `method.{method.kind}`, which {why}. Leave it out."
+    )
 
 
 def check_few_shot(config: RunConfig) -> None:

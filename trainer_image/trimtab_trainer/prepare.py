@@ -34,6 +34,7 @@ from trimtab_trainer.practices.anchor import Anchor, make_anchor
 from trimtab_trainer.practices.classes import balanced_probabilities
 from trimtab_trainer.practices.dropout import override_dropout
 from trimtab_trainer.practices.embeddings import attach_embeddings
+from trimtab_trainer.practices.recomputation import recompute_activations
 from trimtab_trainer.practices.replay import replays_per_epoch, training_split
 from trimtab_trainer.publishing.quantize import check_quantizable
 from trimtab_trainer.quota import memory_limit
@@ -129,6 +130,12 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         )
         if method.stills_trunk:
             model.still_trunk()
+        if config.training.recompute_activations:
+            recompute_activations(model)
+            if device.type == "cpu":
+                attempt.warn(
+                    "`training.recomputeActivations` saves memory and costs time; where memory suffices, a CPU is faster without it."
+                )
         task, warning = definition.make(config, model, splits["train"].encoded)
         scorer = _fetch_scorer(attempt, store, device)
         give_scorer(task, scorer)

@@ -109,6 +109,7 @@ PRACTICE_ROWS: dict[str, dict[str, Any]] = {
     "balancedSampling": practice(balancedSampling=True),
     "layerwiseLearningRateDecay": practice(layerwiseLearningRateDecay=0.9),
     "gradualUnfreezing": practice(gradualUnfreezing={"everySteps": 1}),
+    "recomputeActivations": practice(recomputeActivations=True),
     "continual.ewc": practice(GENERAL, continual={"ewc": {"examples": 2}}),
     "continual.startingPoint": practice(continual={"startingPoint": {}}),
     "data.mixFraction": practice({**GENERAL, "mixFraction": 0.3}),

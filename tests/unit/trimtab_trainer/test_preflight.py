@@ -201,6 +201,12 @@ def test_a_reference_takes_two_more_copies_of_what_moves() -> None:
     [
         pytest.param({"data": {"maxSequenceLength": 256}}, None, 4, id="as many as help"),
         pytest.param({"data": {"maxSequenceLength": 256}}, int(3.1 * GIB), 2, id="as many as fit"),
+        pytest.param(
+            {"data": {"maxSequenceLength": 256}, "training": {"recomputeActivations": True}},
+            int(3.1 * GIB),
+            4,
+            id="more fit where activations are computed again",
+        ),
         pytest.param({"data": {"maxSequenceLength": 4096}}, None, 1, id="one at least"),
         pytest.param({"training": {"microBatchSize": 16}}, None, 16, id="what the user gave"),
         pytest.param({"training": {"gradientAccumulationSteps": 2}}, None, 8, id="what follows from the steps"),
@@ -223,6 +229,7 @@ def test_a_model_that_cannot_fit_is_refused_with_numbers_and_remedy() -> None:
         "134 M weights",
         "the pod may use 2.0 GiB",
         "`method.lora` instead of `full`",
+        "`training.recomputeActivations: true`",
         "a profile with at least",
     ):
         assert words in str(caught.value)
