@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -17,16 +18,21 @@ from trimtab_operator.errors import AlreadyExistsError, ConflictError, NotFoundE
 from trimtab_operator.state import Manifest, ObjectRef, Plan
 
 _LOG = logging.getLogger(__name__)
+_TRUST_SECONDS = 300.0
+"""How long an applied object that no watch shows is believed to be there: somebody may delete it by hand."""
 
 
 class Applier:
     """Creates, applies and deletes what a plan says, and shows the replies to the Store."""
 
-    def __init__(self, client: Client, store: Store) -> None:
+    def __init__(self, client: Client, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._store = store
+        self._clock = clock
         self._applied: dict[str, dict[tuple[str, str], str]] = {}
         """What the server accepted last: by owner uid, then by kind and name."""
+        self._seen: dict[str, dict[tuple[str, str], float]] = {}
+        """When such an object was applied or read."""
 
     async def apply(self, plan: Plan, owner: Stored) -> bool:
         """Carry out a plan for its owner. True: something was written.
@@ -67,6 +73,7 @@ class Applier:
     def forget(self, uid: str) -> None:
         """The owner is gone."""
         self._applied.pop(uid, None)
+        self._seen.pop(uid, None)
 
     async def _create(self, manifest: Manifest, owner: Stored) -> bool:
         kind, metadata = manifest["kind"], manifest["metadata"]
@@ -121,10 +128,11 @@ class Applier:
         if kind in WATCHED_KINDS:
             known = self._store.get(kind, metadata["namespace"], metadata["name"])
             live = known.body() if known is not None else None
-        elif accepted.get(key, "").startswith(digest):
-            return False
         else:
-            live = await self._read(manifest)
+            seen, now = self._seen.setdefault(owner.uid, {}), self._clock()
+            if accepted.get(key, "").startswith(digest) and now - seen.get(key, now) < _TRUST_SECONDS:
+                return False
+            live, seen[key] = await self._read(manifest), now
         if live is not None:
             if not _is_ours(live, manifest):
                 await self._check_owner(manifest, owner)

@@ -21,7 +21,8 @@ class World:
         self.api, self.store = FakeApi(), Store()
         self.owner = Stored.of(self.api.put(smallest("FineTuneJob")))
         self.store.put(self.owner)
-        self.applier = Applier(self.api, self.store)  # type: ignore[arg-type]
+        self.now = 0.0
+        self.applier = Applier(self.api, self.store, clock=lambda: self.now)  # type: ignore[arg-type]
 
     def child(self, kind: str, name: str = "child", *, uid: str = "", **body: Any) -> Manifest:
         """A child of the job, or of somebody else."""
@@ -169,6 +170,15 @@ async def test_what_somebody_changed_is_put_right(world: World) -> None:
     world.exists({**live, "spec": {"replicas": 5}})
 
     assert await world.apply(apply=(manifest,)) == [("apply", "Deployment")]
+
+
+async def test_configuration_that_somebody_deleted_comes_back(world: World) -> None:
+    wants = wanted("ConfigMap", data={"a": "b"})
+    assert await world.apply(apply=(wants,)) == [("apply", "ConfigMap")]
+    world.api.objects.pop(("ConfigMap", "demo", "child"))
+    assert await world.apply(apply=(wants,)) == []
+    world.now += 300
+    assert await world.apply(apply=(wants,)) == [("apply", "ConfigMap")]
 
 
 async def test_a_delete_names_exactly_one_object(world: World) -> None:
