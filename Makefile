@@ -99,6 +99,10 @@ bench-quality: setup ## Fine-tuned models side by side with Hugging Face's Train
 bench-features: setup ## An epoch of headOnly with features computed once, and without (3 min)
 	$(VENV)/python tests/benchmarks/feature_cache.py $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: setup ## Peak memory of LoRA and QLoRA beside the estimate (3 min)
+	$(VENV)/python tests/benchmarks/memory.py $(ARGS)
+
 .PHONY: bench-few-shot
 bench-few-shot: setup ## Eight examples a class: objective fewShot beside plain fine-tuning (15 min)
 	$(VENV)/python tests/benchmarks/few_shot.py $(ARGS)

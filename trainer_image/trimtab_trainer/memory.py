@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
@@ -10,8 +12,8 @@ from trimtab_trainer.model_facts import ModelFacts
 from trimtab_trainer.tasks.cross_entropy import CHUNK_LOGITS
 
 GIB = 2**30
-RUNTIME_BYTES = int(1.2 * GIB)
-"""Python, torch and transformers before any weight; measured as 1.0 to 1.1 GiB."""
+RUNTIME_BYTES = int((0.6 if torch.version.cuda is None else 1.2) * GIB)
+"""Python, torch and transformers before any weight; measured as 0.52 GiB, and with the libraries of CUDA as 1.0 to 1.1."""
 USABLE = 0.95
 """Share of the limit that the estimate may reach."""
 TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 16384}
@@ -71,7 +73,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
         trained_parameters=trained,
         weights=weights,
         training_state=4 * trained * (4 + 2 * average + anchor + fisher + reference) + buffers * checkpoint,
-        activations=bytes_per_value * texts * tokens * per_token + 3 * 4 * CHUNK_LOGITS,
+        activations=bytes_per_value * texts * tokens * per_token + 3 * 4 * min(CHUNK_LOGITS, tokens * facts.words),
     )
 
 

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.weight_files import load_weights
 
 
 @dataclass
@@ -160,11 +161,11 @@ def from_pretrained(loader: Any, directory: Path, **extra: Any) -> tuple[Any, di
         "output_loading_info": True,
     }
     try:
-        return loader.from_pretrained(directory, attn_implementation="sdpa", **fixed, **extra)
+        return load_weights(loader, directory, attn_implementation="sdpa", **fixed, **extra)
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
-        return loader.from_pretrained(directory, attn_implementation="eager", **fixed, **extra)
+        return load_weights(loader, directory, attn_implementation="eager", **fixed, **extra)
 
 
 def prepare(

@@ -54,19 +54,23 @@ class ModelFacts:
         return self._size("intermediate_size", "n_inner", "d_ff", "hidden_dim", default=4 * self.width)
 
     @property
+    def words(self) -> int:
+        """Of its vocabulary; 0 where it has none."""
+        return self._size("vocab_size", default=0)
+
+    @property
     def linear_layers(self) -> dict[str, tuple[int, ...]]:
         """Modules that an adapter can be put on, with their shapes: matrices that are neither embeddings nor the head."""
-        words = self._size("vocab_size", default=0)
         return {
             name.removesuffix(".weight"): shape
             for name, shape in self.shapes.items()
-            if name.endswith(".weight") and len(shape) == 2 and "embed" not in name and words not in shape  # noqa: PLR2004
+            if name.endswith(".weight") and len(shape) == 2 and "embed" not in name and self.words not in shape  # noqa: PLR2004
         }
 
     @property
     def head_size(self) -> int:
         """Weights of a language-modelling head."""
-        return self.width * self._size("vocab_size", default=0)
+        return self.width * self.words
 
     def _size(self, *names: str, default: int) -> int:
         text = self.config.get("text_config") or {}

@@ -43,11 +43,12 @@ class QuantizedLowRankAdapters(LowRankAdapters):
         }
 
     def weight_bytes(self, config: RunConfig, facts: ModelFacts, bytes_per_value: int) -> int:
-        """Half a byte for each weight of the matrices, and the scales of their blocks."""
-        quantized = sum(shape[0] * shape[1] for shape in facts.linear_layers.values())
+        """Half a byte for each weight of the matrices, the scales of their blocks, and the largest one unpacked for a product."""
+        sizes = [shape[0] * shape[1] for shape in facts.linear_layers.values()]
+        quantized, unpacked = sum(sizes), bytes_per_value * max(sizes, default=0)
         scale = 1 + 4 / _SCALES_BLOCK if _settings(config).double_quantization else 4
         plain = 4 * self.trained_parameters(config, facts) + bytes_per_value * (facts.parameters - quantized)
-        return plain + int(quantized * (0.5 + scale / _BLOCK))
+        return plain + unpacked + int(quantized * (0.5 + scale / _BLOCK))
 
 
 def _settings(config: RunConfig) -> Qlora:

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from trimtab_trainer.weight_files import load_weights
+
 HEADS_FILE = "heads.safetensors"
 
 
@@ -42,9 +44,9 @@ class MultiTaskModel(PreTrainedModel):
     def from_pretrained(cls, directory: Path, *, heads: Mapping[str, HeadShape], **options: Any) -> Any:
         """The model, and which weights the files did not have; heads of an earlier version are kept where they fit."""
         try:  # the heads read tokens: a pooler would be trained for nothing
-            trunk, info = AutoModel.from_pretrained(directory, add_pooling_layer=False, **options)
+            trunk, info = load_weights(AutoModel, directory, add_pooling_layer=False, **options)
         except TypeError:
-            trunk, info = AutoModel.from_pretrained(directory, **options)
+            trunk, info = load_weights(AutoModel, directory, **options)
         model = cls(trunk, heads)
         saved = load_file(directory / HEADS_FILE) if (directory / HEADS_FILE).is_file() else {}
         new = []

@@ -271,7 +271,8 @@ def test_four_bits_take_less_memory(tmp_path: Path) -> None:
         model = make_model(config, directory)
         tensors = {tensor.data_ptr(): tensor for tensor in model.module.state_dict().values()}
         sizes[kind] = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        assert method_of(config).weight_bytes(config, facts, 4) == pytest.approx(sizes[kind], rel=0.1)
+        unpacked = 4 * 64 * 256 * (kind == "qlora")  # the largest matrix, while it is multiplied by
+        assert method_of(config).weight_bytes(config, facts, 4) - unpacked == pytest.approx(sizes[kind], rel=0.1)
     assert sizes["qlora"] < 0.5 * sizes["lora"]
 
 
