@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab_trainer.contract.data_checks import Slices
+from trimtab_trainer.contract.data_checks import Slices, is_of_group
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.splits import DATA_SET, Split
 from trimtab_trainer.errors import TrainerError
@@ -24,7 +24,7 @@ _DETAIL = re.compile(r"^(?P<metric>[^\[]+)\[(?P<column>[^=]+)=(?P<value>.*)\]$",
 
 def headlines(metrics: Mapping[str, float]) -> dict[str, float]:
     """Without the numbers of single groups."""
-    return {name: value for name, value in metrics.items() if "[" not in name}
+    return {name: value for name, value in metrics.items() if not is_of_group(name)}
 
 
 def comparison_names(slices: Slices | None, metrics: Sequence[str]) -> list[str]:

@@ -34,7 +34,8 @@ from trimtab_trainer.contract.serving import MAX_WAIT_SECONDS, ServerReport
 _LOG = logging.getLogger(__name__)
 _BASE = "/v1alpha1/namespaces/{namespace}/finetunejobs/{name}"
 _SERVER = "/v1alpha1/namespaces/{namespace}/modelrollouts/{name}/server"
-MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES = 256 * 1024
+"""The largest reports have 128 data sets, and 20 checkpoints with their metrics."""
 _Model = TypeVar("_Model", bound=BaseModel)
 _Answer = Callable[[Speaker, Any], Awaitable[dict[str, Any]]]
 _Authenticated = Callable[[web.Request, bytes], Awaitable[dict[str, Any]]]

@@ -31,3 +31,8 @@ class Slices(Document):
 
 CONTINUAL: Final = "continual_"
 """Begins the names of what a new task did to earlier ones; they belong to no single split."""
+
+
+def is_of_group(metric: str) -> bool:
+    """Whether a metric is of a single group of examples: `test_accuracy[region=north]`."""
+    return "[" in metric

@@ -13,6 +13,7 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract import mounts
+from trimtab_trainer.contract.data_checks import is_of_group
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import (
     CommittedCheckpoint,
@@ -154,8 +155,9 @@ def _may_succeed_later(error: BaseException) -> bool:
 
 
 def metric_values(metrics: Mapping[str, float], limit: int) -> list[MetricValue]:
-    """The wire form of metrics: six significant digits."""
-    return [MetricValue(name=name, value=f"{value:.6g}") for name, value in metrics.items()][:limit]
+    """The wire form of metrics: six significant digits. Where there are too many, those of single groups stay out."""
+    first = sorted(metrics.items(), key=lambda item: is_of_group(item[0]))[:limit]
+    return [MetricValue(name=name, value=f"{value:.6g}") for name, value in first]
 
 
 def metrics_lines(history: Sequence[Mapping[str, float]]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from tests.support.builders import make_report
+from tests.support.builders import checkpoint, make_report
 from tests.support.fake_api import FakeApi
 from tests.support.manifests import smallest
 from tests.support.rollouts import observed, plan_for
@@ -22,7 +22,7 @@ from trimtab_operator.endpoint.refusals import Refusal
 from trimtab_operator.endpoint.server import Endpoint
 from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.state import Key, ObjectRef
-from trimtab_trainer.contract.run_config import ServerConfig
+from trimtab_trainer.contract.run_config import ResolvedDataset, ServerConfig
 from trimtab_trainer.contract.serving import ServerReport, config_digest
 
 BASE = "/v1alpha1/namespaces/demo/finetunejobs/sample"
@@ -134,6 +134,18 @@ async def test_a_trainers_report(world: World, client: TestClient[Any, Any]) -> 
     assert report.trainer == make_report(attempt=2)
 
 
+async def test_the_largest_report_is_taken(world: World, client: TestClient[Any, Any]) -> None:
+    metrics = {f"eval_accuracy_of_task_{number}": 0.123456789012345 for number in range(60)}
+    checkpoints = [checkpoint(step, attempt=2).model_copy(update={"metrics": metrics}) for step in range(20)]
+    datasets = [
+        ResolvedDataset(uri=f"s3://lake/{200 * 'x'}/{number}", digest=f"sha256:{64 * '0'}") for number in range(128)
+    ]
+    report = make_report(attempt=2).model_copy(update={"checkpoints": checkpoints, "datasets": datasets})
+
+    assert await post(client, "report", report.to_json()) == (200, {})
+    assert world.reports.of(world.uid, 2) is not None
+
+
 async def test_a_store_probe_reaches_the_storage_profile(world: World, client: TestClient[Any, Any]) -> None:
     report = make_report(attempt=2, storeProbe=PROBE)
 
@@ -156,7 +168,7 @@ async def test_a_store_probe_reaches_the_storage_profile(world: World, client: T
             "status", {"trainerStatus": {"progressPercentage": 300}}, 422, "progressPercentage", id="300 percent"
         ),
         pytest.param("version", {"attempt": 1}, 409, "attempt 1", id="a version for another attempt"),
-        pytest.param("report", b" " * 70_000, 413, "at most 65536", id="too large"),
+        pytest.param("report", b" " * 300_000, 413, "at most 262144", id="too large"),
     ],
 )
 async def test_what_is_refused(client: TestClient[Any, Any], route: str, body: Any, code: int, says: str) -> None:

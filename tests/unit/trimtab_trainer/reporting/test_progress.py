@@ -15,7 +15,14 @@ import pytest
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.messages import CommittedCheckpoint, Progress, TrainerReport, parse_kubeflow_update
 from trimtab_trainer.errors import TrainerError
-from trimtab_trainer.reporting.progress import MetricsUploader, Reporter, StatusEndpoint, metrics_lines, reserve_version
+from trimtab_trainer.reporting.progress import (
+    MetricsUploader,
+    Reporter,
+    StatusEndpoint,
+    metric_values,
+    metrics_lines,
+    reserve_version,
+)
 
 
 @dataclass
@@ -157,6 +164,12 @@ def test_patience_with_an_absent_operator_ends(token_file: Path) -> None:
         away = endpoint(gone, token_file)
     with pytest.raises(TrainerError, match="reserved no version"):
         reserve_version(away, attempt=1, taken=[], patience=0.1)
+
+
+def test_metrics_of_single_groups_give_way_to_those_of_all() -> None:
+    groups = {f"test_accuracy[region={number}]": 0.5 for number in range(9)}
+    found = metric_values({"test_accuracy": 0.25, **groups, "general_loss": 1.0}, 3)
+    assert [metric.name for metric in found] == ["test_accuracy", "general_loss", "test_accuracy[region=0]"]
 
 
 def test_metrics_lines_are_json_lines() -> None:
