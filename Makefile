@@ -96,7 +96,7 @@ bench-quality: setup ## Fine-tuned models side by side with Hugging Face's Train
 	$(VENV)/python tests/benchmarks/quality/run.py $(ARGS)
 
 .PHONY: bench-features
-bench-features: setup ## An epoch of headOnly with features computed once, and without (3 min)
+bench-features: setup ## An epoch of headOnly and of partial with features computed once, and without (10 min)
 	$(VENV)/python tests/benchmarks/feature_cache.py $(ARGS)
 
 .PHONY: bench-memory

@@ -32,7 +32,7 @@ class TrainableModel:
     trainable: Mapping[str, nn.Parameter] = field(default_factory=dict)
     """The parameters that move, by name."""
     still: Sequence[nn.Module] = ()
-    """Parts of a frozen trunk: without dropout, and with the statistics of their norms as they are, while others train."""
+    """Frozen parts: without dropout, and with the statistics of their norms as they are, while others train."""
 
     @property
     def base(self) -> Any:
@@ -49,12 +49,6 @@ class TrainableModel:
         self.module.train()
         for part in self.still:
             part.eval()
-
-    def still_trunk(self) -> None:
-        """Whatever does not move in the trunk runs as in evaluation from here on, always."""
-        trunk = getattr(self.base, self.base.base_model_prefix, None)
-        parts = trunk.modules() if isinstance(trunk, nn.Module) else ()
-        self.still = [part for part in parts if not any(parameter.requires_grad for parameter in part.parameters())]
 
     def untouched(self) -> Any:
         """Context in which the model is the base model, however its method begins."""

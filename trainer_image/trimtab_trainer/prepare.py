@@ -128,8 +128,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         model = prepare(
             module, tokenizer=processor, device=device, precision=dtype, labels=labels, keeps_base=method.is_adapter
         )
-        if method.stills_trunk:
-            model.still_trunk()
+        model.still = method.still_parts(model.base)
         if config.training.recompute_activations:
             recompute_activations(model)
             if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""headOnly over features computed once: the losses of a run that runs the trunk at every step, exact resumes, bit-identical trunks."""
+"""headOnly and partial over features computed once: the losses of a run that runs everything at every step, exact resumes."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.support.media_models import write_media_files
 from tests.support.memory_storage import MemoryStorage
 from tests.support.training import CountedStop, Killed, make_job, run_job
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, PhiConfig, PhiForCausalLM
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import RunConfig
@@ -36,13 +36,14 @@ def storage(job_files: Path, media_files: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def job(task: dict[str, Any], data: str, *, model: str = "bert", cached: bool = True, **changes: Any) -> RunConfig:
-    """Three epochs of a head on a frozen trunk."""
-    sources = {split: [{"uri": f"s3://data/{split}-{data}.jsonl"}] for split in ("train", "validation", "test")}
+    """Three epochs over a frozen part: of a head, unless another method is given."""
+    suffix = f"-{data}" if data else ""
+    sources = {split: [{"uri": f"s3://data/{split}{suffix}.jsonl"}] for split in ("train", "validation", "test")}
     return make_job(
         **{
             "model": {"uri": f"s3://models/{model}"},
             "task": task,
-            "data": {**sources, "maxSequenceLength": 64},
+            "data": {**sources, "maxSequenceLength": 64 if data else 128},
             "method": {"headOnly": {"cacheFeatures": cached}},
             "training": {"globalBatchSize": 8, "maxSteps": 9},
             "checkpoints": {"everySteps": 3},
@@ -57,13 +58,19 @@ def write_model(name: str, directory: Path, like: Path) -> None:
     config = BertConfig.from_pretrained(like)
     if name == "bert-with-pooler":
         BertModel(config).save_pretrained(directory)
+    elif name == "phi":
+        layers = {"num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 128}
+        like = like.with_name("llama")  # it has a chat template
+        small = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 48, "pad_token_id": 257}
+        PhiForCausalLM(PhiConfig(eos_token_id=257, resid_pdrop=0.1, **layers, **small)).save_pretrained(directory)
     else:
         small = {"vocab_size": 258, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "pad_token_id": 257}
         DistilBertModel(DistilBertConfig(max_position_embeddings=128, **small)).save_pretrained(directory)
-    for file in like.glob("tokenizer*"):
+    for file in (*like.glob("tokenizer*"), *like.glob("chat_template*")):
         (directory / file.name).symlink_to(file.resolve())
 
 
+LANGUAGE: dict[str, Any] = {"causalLanguageModeling": {}}
 CLASSIFY: dict[str, Any] = {"sequenceClassification": {}}
 JOBS = [
     pytest.param(CLASSIFY, "labelled", "bert", id="a pooler that is new: BERT"),
@@ -78,19 +85,50 @@ JOBS = [
 ]
 
 
+LAST: dict[str, Any] = {"lastLayers": 1}
+PARTIAL = [
+    pytest.param(LANGUAGE, "", "llama", LAST, id="several documents in a row: Llama"),
+    pytest.param(LANGUAGE, "", "phi", {"lastLayers": 2}, id="padded rows: Phi"),
+    pytest.param(
+        LANGUAGE, "", "llama", {"patterns": [r"model\.norm\.weight"]}, id="nothing but the norm after all layers"
+    ),
+    pytest.param(CLASSIFY, "labelled", "bert", LAST, id="dropout in all layers: BERT"),
+    pytest.param(CLASSIFY, "labelled", "llama", LAST, id="a decoder that reads the last token"),
+    pytest.param({"tokenClassification": {}}, "tagged", "bert", LAST, id="tags"),
+    pytest.param({"imageClassification": {}}, "images", "vit", LAST, id="images: ViT"),
+]
+
+
 @pytest.mark.parametrize(("task", "data", "model"), JOBS)
 def test_losses_are_those_of_a_run_without_kept_features(
     task: dict[str, Any], data: str, model: str, storage: MemoryStorage, tmp_path: Path
 ) -> None:
-    if not (tmp_path / "models" / model).exists():
-        write_model(model, tmp_path / "models" / model, tmp_path / "models" / "bert")
-    ended = run_job(job(task, data, model=model, cached=False), tmp_path / "computed")
+    compare(job(task, data, model=model, cached=False), job(task, data, model=model), storage, tmp_path)
+
+
+@pytest.mark.parametrize(("task", "data", "model", "method"), PARTIAL)
+def test_so_they_are_where_the_first_layers_are_frozen(
+    task: dict[str, Any], data: str, model: str, method: dict[str, Any], storage: MemoryStorage, tmp_path: Path
+) -> None:
+    computed, kept = (
+        job(task, data, model=model, method={"partial": {**method, "cacheFeatures": cached}})
+        for cached in (False, True)
+    )
+    compare(computed, kept, storage, tmp_path)
+
+
+def compare(computed: RunConfig, kept: RunConfig, storage: MemoryStorage, tmp_path: Path) -> None:
+    """The same losses with kept features, and the same bits after an interruption."""
+    directory = storage.local(kept.model.uri)
+    if not directory.exists():
+        write_model(directory.name, directory, tmp_path / "models" / "bert")
+    ended = run_job(computed, tmp_path / "computed")
     assert ended.code == ExitCode.SUCCEEDED, ended.message.message
     expected = storage.history
     storage.checkpoints.clear()
     assert FROM_FEATURES not in json.loads(storage.objects["report.json"])["layout"]
     stop = CountedStop()
-    assert run_job(job(task, data, model=model), tmp_path / "kept", stop=stop).code == ExitCode.SUCCEEDED
+    assert run_job(kept, tmp_path / "kept", stop=stop).code == ExitCode.SUCCEEDED
     assert FROM_FEATURES in json.loads(storage.objects["report.json"])["layout"]
     assert ["loss" in line for line in expected].count(True) == 9
     for line, other in zip(storage.history, expected, strict=True):
@@ -98,8 +136,8 @@ def test_losses_are_those_of_a_run_without_kept_features(
     history, (_, state) = storage.history, storage.checkpoints[9]
     storage.checkpoints.clear()
     with pytest.raises(Killed):
-        run_job(job(task, data, model=model), tmp_path / "killed", stop=CountedStop(kill_at=stop.looks * 2 // 3))
-    resumed = run_job(job(task, data, model=model), tmp_path / "resumed")
+        run_job(kept, tmp_path / "killed", stop=CountedStop(kill_at=stop.looks * 2 // 3))
+    resumed = run_job(kept, tmp_path / "resumed")
     assert resumed.report.resumed_from_step
     assert (storage.history, storage.checkpoints[9][1]) == (history, state)
 
@@ -143,7 +181,26 @@ def test_where_it_does_not_pay_or_would_change_the_run_nothing_is_kept(
     ended = run_job(config, tmp_path / "run")
     assert ended.code == ExitCode.SUCCEEDED, ended.message.message
     assert FROM_FEATURES not in json.loads(storage.objects["report.json"])["layout"]
-    told = [one for one in ended.attempt.warnings if "frozen trunk" in one]
+    told = [one for one in ended.attempt.warnings if "frozen part" in one]
+    assert any(warning in one for one in told) if warning else not told
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "warning"),
+    [
+        pytest.param(LAST, {"embeddingNoiseAlpha": 5}, "embeddingNoiseAlpha", id="noise on the embeddings"),
+        pytest.param({**LAST, "embeddings": True}, {}, "", id="embeddings move"),
+    ],
+)
+def test_states_that_change_are_not_kept(
+    method: dict[str, Any], training: dict[str, Any], warning: str, storage: MemoryStorage, tmp_path: Path
+) -> None:
+    training = {"globalBatchSize": 8, "maxSteps": 9, **training}
+    config = job(LANGUAGE, "", model="llama", method={"partial": method}, training=training)
+    ended = run_job(config, tmp_path / "run")
+    assert ended.code == ExitCode.SUCCEEDED, ended.message.message
+    assert FROM_FEATURES not in json.loads(storage.objects["report.json"])["layout"]
+    told = [one for one in ended.attempt.warnings if "frozen part" in one]
     assert any(warning in one for one in told) if warning else not told
 
 

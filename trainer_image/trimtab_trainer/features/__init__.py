@@ -1,1 +1,1 @@
-"""What a frozen trunk makes of each example, computed once: an epoch of headOnly then costs the head alone."""
+"""What the frozen part of a model makes of each example, computed once: an epoch then costs what moves alone."""

@@ -1,4 +1,4 @@
-"""Whether a run computes the features of its frozen trunk once, and their computation before the first step."""
+"""Whether a run computes the features of its frozen part once, and their computation before the first step."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
@@ -61,14 +62,14 @@ def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
     config, task = attempt.config, prepared.task
     if not is_wanted(config) or not pays(prepared, world_size=attempt.world.world_size):
         return task
-    changing = definition_of(config).changing_inputs(config)
-    if changing:
+    trunk = frozen_trunk(prepared.model)
+    changing = definition_of(config).changing_inputs(config) or _changing_practice(config)
+    if trunk is not None and changing:
         attempt.warn(
-            f"The frozen trunk runs at every step, because `{changing}` changes its inputs at random. Without it, features would be "
-            "computed once, and an epoch would take seconds."
+            f"The frozen part runs at every step, because `{changing}` changes its inputs at random. Without it, features would be "
+            "computed once, and an epoch would take less time."
         )
         return task
-    trunk = frozen_trunk(prepared.model)
     with attempt.timed("computing features"):
         rows = all_rows([*training_split(prepared.splits).encoded, *prepared.splits["validation"].encoded])
         table = None if trunk is None else _table(attempt, prepared, trunk, rows)
@@ -83,9 +84,17 @@ def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
 
 
 def is_wanted(config: RunConfig) -> bool:
-    """The method freezes a whole trunk, and the task's head reads a fixed function of each example."""
-    method = config.method.head_only
+    """The method leaves a part frozen, and what reads it reads a fixed function of each example."""
+    method = config.method.head_only or config.method.partial
     return method is not None and method.cache_features and definition_of(config).has_fixed_inputs
+
+
+def _changing_practice(config: RunConfig) -> str:
+    """The field that changes embeddings while training; "" where none does."""
+    training = config.training
+    if training.adversarial is not None:
+        return "training.adversarial"
+    return "" if training.embedding_noise_alpha is None else "training.embeddingNoiseAlpha"
 
 
 def pays(prepared: Prepared, *, world_size: int) -> bool:
@@ -118,7 +127,7 @@ def _table_in_file(attempt: Attempt, parts: Sequence[Part], lengths: Sequence[in
         except OSError:  # another process of this pod was quicker
             file.unlink(missing_ok=True)
     attempt.warn(
-        f"The frozen trunk runs at every step: its features have {size / MIB:.0f} MiB, more than fits into memory, and the "
+        f"The frozen part runs at every step: its features have {size / MIB:.0f} MiB, more than fits into memory, and the "
         f"scratch volume has {free / MIB:.0f} MiB free. With a larger `scratchSize` in the TrainingProfile, or a smaller "
         "`data.maxSequenceLength`, they would be computed once."
     )
@@ -154,15 +163,21 @@ def row_lengths(example: Any) -> list[int]:
 def what_the_head_reads(model: TrainableModel, task: Task, trunk: FrozenTrunk, rows: Rows) -> list[Part]:
     """Found on a few examples from the longest to the shortest, and tried on them: empty where the loss is another one."""
     order = sorted(range(len(rows.examples)), key=lambda number: -rows.examples[number].length)
-    count = min(PROBED_EXAMPLES, len(order))
-    chosen = [order[place * (len(order) - 1) // max(count - 1, 1)] for place in range(count)]
+    chosen = [order[place * (len(order) - 1) // (PROBED_EXAMPLES - 1)] for place in range(PROBED_EXAMPLES)]
     batch = task.collate([rows.examples[number] for number in chosen])
     lengths = [rows.lengths[row] for row in rows.of(chosen)]
+    model.train()
+    with trunk.noting() as trained:
+        task.loss(model, batch)
     model.module.eval()
-    with torch.no_grad(), trunk.noting() as values:
+    with torch.no_grad():
         expected = task.loss(model, batch)
+        with trunk.noting() as values:
+            task.loss(model, batch)
+    if not all(_is_fixed(trained[name], value) for name, value in values.items()):
+        return []
     leaves = {name: value.detach().requires_grad_() for name, value in values.items() if value.is_floating_point()}
-    if not leaves or any(len(value) != len(lengths) for value in leaves.values()):
+    if not leaves:
         return []
     with trunk.giving(leaves):
         loss = task.loss(model, batch)
@@ -177,6 +192,11 @@ def what_the_head_reads(model: TrainableModel, task: Task, trunk: FrozenTrunk, r
     except (RuntimeError, IndexError, ValueError):  # it reads what has no gradient
         return []
     return parts if bool(torch.isclose(again, expected, rtol=TOLERANCE, atol=TOLERANCE)) else []
+
+
+def _is_fixed(trained: Tensor, evaluated: Tensor) -> bool:
+    """Training computes what evaluation does, and nothing that moves has a part in it."""
+    return not trained.requires_grad and torch.allclose(trained, evaluated, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def compute(attempt: Attempt, prepared: Prepared, trunk: FrozenTrunk, rows: Rows, table: FeatureTable) -> None:

@@ -1,4 +1,4 @@
-"""A task that does not ask the frozen trunk again about examples that it has been asked about."""
+"""A task that does not ask the frozen part again about examples that it has been asked about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class KnownBatch:
 
 @dataclass(frozen=True)
 class CachedTask:
-    """The same losses and measurements, up to rounding, without the trunk."""
+    """The same losses and measurements, up to rounding, without the frozen part."""
 
     task: Task
     trunk: FrozenTrunk

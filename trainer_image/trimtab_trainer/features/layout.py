@@ -21,6 +21,8 @@ class Positions(StrEnum):
     LAST = "last"
     EACH = "each"
     """All of a text's own; rows are of different lengths."""
+    PACKED = "packed"
+    """The same, and a batch has all texts one after the other in a single row."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,16 @@ class Part:
     positions: Positions
     dtype: torch.dtype
     shape: tuple[int, ...]
-    """Of what is kept of one row; for EACH of one position."""
+    """Of what is kept of one row; for EACH and PACKED of one position."""
     width: int = 0
     """Positions of a whole row where all rows have the same; 0 for texts."""
 
     def kept(self, value: Tensor, lengths: Sequence[int]) -> Tensor:
-        """What is worth keeping of one batch: [rows, *shape], for EACH the positions of all rows one after the other."""
+        """What is worth keeping of one batch: [rows, *shape], for EACH and PACKED the positions of all rows one after the other."""
         if self.positions is Positions.WHOLE:
             return value
+        if self.positions is Positions.PACKED:
+            return value[0]
         if self.positions is Positions.FIRST:
             return value[:, 0]
         if self.positions is Positions.LAST:
@@ -49,6 +53,8 @@ class Part:
         """As the trunk would give it, 0 where the head does not look."""
         if self.positions is Positions.WHOLE:
             return kept
+        if self.positions is Positions.PACKED:
+            return kept[None]
         value = kept.new_zeros(len(lengths), self.width or max(lengths), kept.shape[-1])
         if self.positions is Positions.FIRST:
             value[:, 0] = kept
@@ -61,9 +67,14 @@ class Part:
                 start += length
         return value
 
+    @property
+    def is_of_positions(self) -> bool:
+        """There is an entry for each position of a row, not one for the row."""
+        return self.positions in {Positions.EACH, Positions.PACKED}
+
     def entries(self, lengths: Sequence[int]) -> int:
         """How many entries of `shape` some rows take."""
-        return sum(lengths) if self.positions is Positions.EACH else len(lengths)
+        return sum(lengths) if self.is_of_positions else len(lengths)
 
     def size(self, lengths: Sequence[int]) -> int:
         """Bytes of some rows."""
@@ -73,7 +84,7 @@ class Part:
 def parts_read(
     values: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None], lengths: Sequence[int]
 ) -> list[Part]:
-    """What to keep of a trunk's output.
+    """What to keep of a trunk's output; nothing where it does not lie row by row.
 
     Args:
         values: the tensors of the output for some rows.
@@ -86,7 +97,13 @@ def parts_read(
         if gradient is None:
             continue
         shape, width = tuple(value.shape[1:]), 0
-        are_texts = all(lengths) and value.ndim == _WITH_POSITIONS and value.shape[1] == max(lengths)
+        are_texts = all(lengths) and value.ndim == _WITH_POSITIONS
+        if are_texts and len(lengths) > 1 and value.shape[:2] == (1, sum(lengths)):
+            found.append(Part(name, Positions.PACKED, value.dtype, shape[1:]))
+            continue
+        if len(value) != len(lengths):
+            return []
+        are_texts = are_texts and value.shape[1] == max(lengths)
         positions = _positions(gradient, lengths, are_texts=are_texts)
         if positions is not Positions.WHOLE:
             shape, width = shape[1:], 0 if are_texts else value.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimtab_trainer.features.layout import Part, Positions
+from trimtab_trainer.features.layout import Part
 
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 """As safetensors calls them."""
@@ -58,7 +58,7 @@ class FeatureTable:
 
     def _places(self, part: Part, rows: Sequence[int]) -> Tensor:
         """Indices of the rows' entries."""
-        if part.positions is not Positions.EACH:
+        if not part.is_of_positions:
             return torch.tensor(rows)
         return torch.tensor(list(chain.from_iterable(range(self._starts[row], self._starts[row + 1]) for row in rows)))
 

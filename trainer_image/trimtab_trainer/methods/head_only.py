@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.methods.frozen import frozen_parts, trunk_of
 from trimtab_trainer.methods.method import Method
 from trimtab_trainer.methods.whole_models import head_parameters, with_adapter_folded_in
 from trimtab_trainer.model_facts import ModelFacts
@@ -12,8 +15,6 @@ from trimtab_trainer.model_facts import ModelFacts
 
 class HeadOnly(Method):
     """A linear probe."""
-
-    stills_trunk = True
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """The matrix to the vocabulary, or about one vector a class."""
@@ -28,6 +29,10 @@ class HeadOnly(Method):
         """A head that shared its weights with the embeddings gets its own."""
         del bytes_per_value
         return 4 * (facts.parameters + self.trained_parameters(config, facts))
+
+    def still_parts(self, base: Any) -> Sequence[nn.Module]:
+        """Whatever does not move in the trunk: features are a fixed function of an example."""
+        return frozen_parts(trunk_of(base))
 
     def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:
         """An earlier version's adapter becomes part of the weights first."""

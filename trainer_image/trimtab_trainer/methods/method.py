@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.methods import PublishedFormat
 from trimtab_trainer.contract.run_config import RunConfig
@@ -21,8 +23,6 @@ class Method(ABC):
     """Of what is published."""
     tags: Sequence[str] = ()
     """Of the model card."""
-    stills_trunk = False
-    """The frozen trunk runs without dropout while the rest trains."""
     undecayed: Sequence[str] = ()
     """Ends of the names of trained matrices that weight decay would harm."""
 
@@ -53,6 +53,11 @@ class Method(ABC):
         if self.is_adapter:
             return 4 * self.trained_parameters(config, facts) + bytes_per_value * facts.parameters
         return 4 * facts.parameters
+
+    def still_parts(self, base: Any) -> Sequence[nn.Module]:
+        """Frozen parts that run without dropout, and with the statistics of their norms as they are, while the rest trains."""
+        del base
+        return ()
 
     @abstractmethod
     def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:

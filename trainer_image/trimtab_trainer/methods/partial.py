@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trimtab_trainer.contract.methods import Partial
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.methods.frozen import frozen_prefix
 from trimtab_trainer.methods.layers import Layers, is_below, is_head
 from trimtab_trainer.methods.method import Method, invalid
 from trimtab_trainer.methods.targets import check_patterns, full_names
@@ -42,6 +45,11 @@ class PartialFineTuning(Method):
         """The layers from the lowest that moves up."""
         partial = _settings(config)
         return facts.layers if partial.patterns or partial.embeddings else max(1, partial.last_layers)
+
+    def still_parts(self, base: Any) -> Sequence[nn.Module]:
+        """The first layers and what is below them, as far as nothing moves."""
+        prefix = frozen_prefix(base)
+        return [*prefix.layers, *prefix.below]
 
     def apply(self, config: RunConfig, model: Any, new_parameters: Sequence[str], adapter: Path | None) -> Any:
         """An earlier version's adapter becomes part of the weights first.

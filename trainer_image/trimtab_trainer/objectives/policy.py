@@ -188,6 +188,7 @@ class AnswersFromRewards(CausalLanguageModeling):
     formats: tuple[DataFormat, ...] = ("prompt",)
     packs = False
     smooths_labels = False
+    has_fixed_inputs = False
 
     def data_warnings(self, encoder: Any, train: Sequence[Any]) -> list[str]:
         """Nothing that the summary of the data does not say."""

@@ -187,6 +187,7 @@ class PreferencesOfLanguageModels(CausalLanguageModeling):
     formats: tuple[DataFormat, ...] = ("preference",)
     packs = False
     smooths_labels = False
+    has_fixed_inputs = False
 
     def data_warnings(self, encoder: Any, train: Sequence[Any]) -> list[str]:
         """Nothing that the summary of the data does not say."""

@@ -48,7 +48,7 @@ class TaskDefinition(ABC):
     smooths_labels: bool = False
     """`training.labelSmoothing` has a meaning."""
     has_fixed_inputs: bool = False
-    """A frozen trunk makes the same of an example every time, row by row: `method.headOnly` may keep it."""
+    """What is frozen makes the same of an example every time, row by row: `method.headOnly` and `method.partial` may keep it."""
     weighs_classes: bool = False
     """Each example has one class: `training.classWeights` and `training.balancedSampling` have a meaning."""
 

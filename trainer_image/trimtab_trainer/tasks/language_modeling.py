@@ -254,6 +254,7 @@ class CausalLanguageModeling(TaskDefinition):
     has_new_head = False
     packs = True
     smooths_labels = True
+    has_fixed_inputs = True
 
     def encoder(self, config: RunConfig, directory: Path, processor: Any, labels: tuple[str, ...]) -> Encoder:
         """By the model's chat template, or as it stands."""

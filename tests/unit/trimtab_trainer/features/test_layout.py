@@ -41,6 +41,18 @@ def test_what_the_head_reads_is_found(
     assert part.positions is expected
 
 
+def test_texts_in_a_single_row_are_kept_text_by_text() -> None:
+    value = states().reshape(1, 12, 5)[:, : sum(LENGTHS)]
+    [part] = parts_read({"states": value}, {"states": torch.ones_like(value)}, LENGTHS)
+    assert (part.positions, part.shape) == (Positions.PACKED, (5,))
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 5), (2, 4, 5)], ids=["a row of another length", "fewer rows"])
+def test_what_does_not_lie_row_by_row_is_not_kept(shape: tuple[int, ...]) -> None:
+    value = torch.ones(shape)
+    assert parts_read({"states": value}, {"states": value}, LENGTHS) == []
+
+
 def test_what_has_no_gradient_is_not_kept() -> None:
     assert parts_read({"last_hidden_state": states()}, {"last_hidden_state": None}, LENGTHS) == []
 
@@ -55,6 +67,15 @@ PARTS = [
         id="each, in bfloat16",
     ),
 ]
+
+
+def test_packed_texts_come_back_in_any_order() -> None:
+    part = Part("x", Positions.PACKED, torch.float32, (5,))
+    table = FeatureTable([part], LENGTHS, None)
+    packed = states().reshape(1, 12, 5)[:, : sum(LENGTHS)]
+    table.put([0, 1, 2], {"x": packed})
+    first, second, third = packed[0].split(LENGTHS)
+    assert torch.equal(table.get([2, 0, 2, 1], torch.device("cpu"))["x"][0], torch.cat([third, first, third, second]))
 
 
 @pytest.mark.parametrize("name", ["", "features.safetensors"], ids=["memory", "file"])

@@ -1,4 +1,4 @@
-"""A headOnly run of `make bench-features`. Usage: heads TASK MODEL DATA EPOCHS CACHED      prints JSON"""
+"""One run of `make bench-features`. Usage: over_features TASK MODEL DATA EPOCHS METHOD RATE      prints JSON"""
 
 import json
 import sys
@@ -10,19 +10,20 @@ from tests.support.training import make_job
 
 def main() -> None:
     """Seconds of training, seconds of computing features, all losses."""
-    task, model, data, epochs, cached = sys.argv[1:]
+    task, model, data, epochs, method, rate = sys.argv[1:]
     with store_of(Path(model), Path(data)) as storage:
-        steps = -(-len(Path(data, "train.jsonl").read_text("utf-8").splitlines()) // 16)
         document = make_job(
             model={"uri": BASE},
             task={task: {}},
             data={
                 **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation", "test")},
                 "maxSequenceLength": 256,
+                "packing": False,
             },
-            method={"headOnly": {"cacheFeatures": cached == "true"}},
+            method=json.loads(method),
         ).to_json()
-        document["training"] = {"epochs": float(epochs), "learningRate": 0.005, "evaluateEverySteps": steps}
+        steps = -(-len(Path(data, "train.jsonl").read_text("utf-8").splitlines()) // 16)
+        document["training"] = {"epochs": float(epochs), "learningRate": float(rate), "evaluateEverySteps": steps}
         document["checkpoints"] = {"everySteps": steps}
         seconds = completed(document, storage).attempt.seconds
         losses = [line["loss"] for line in storage.history if "loss" in line]
