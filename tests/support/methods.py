@@ -9,7 +9,7 @@ from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel, load_model, load_tokenizer, prepare
 from trimtab_trainer.model_facts import read_model_facts
 from trimtab_trainer.objectives.registry import definition_of
-from trimtab_trainer.optimizer import make_optimizer
+from trimtab_trainer.optimizer import make_optimizer, set_learning_rate
 
 IDS = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(1))
 
@@ -35,6 +35,7 @@ def make_model(config: RunConfig, directory: Path, *, adapter: Path | None = Non
 
 def train_steps(model: TrainableModel, config: RunConfig, steps: int = 4) -> list[float]:
     optimizer = make_optimizer(model.trainable, config.training, undecayed=method_of(config).undecayed)
+    set_learning_rate(optimizer, config.training.learning_rate or 0.0)
     losses = []
     for _ in range(steps):
         logits = model.module(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits

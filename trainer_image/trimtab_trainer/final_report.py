@@ -61,6 +61,7 @@ def make_report(
         total_steps=run.total_steps,
         published_step=findings.step,
         stopped_early=loop.stopped_early,
+        learning_rate=run.learning_rate,
         skipped_steps=loop.skipped_steps,
         resumed_from_step=attempt.reporter.report.resumed_from_step,
         rejected=list(rejected),

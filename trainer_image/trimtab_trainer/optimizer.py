@@ -44,11 +44,14 @@ def parse_extra_arguments(training: Training) -> ExtraArguments:
 def make_optimizer(
     trainable: Mapping[str, nn.Parameter], training: Training, *, undecayed: Sequence[str] = ()
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) over `parameter_groups`. All state exists at once."""
+    """AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) over `parameter_groups`. All state exists at once.
+
+    It moves nothing before `set_learning_rate`.
+    """
     extra = parse_extra_arguments(training)
     optimizer = torch.optim.AdamW(
         parameter_groups(trainable, training, undecayed=undecayed),
-        lr=training.learning_rate,
+        lr=0.0,
         betas=(extra.adam_beta1, extra.adam_beta2),
         eps=extra.adam_epsilon,
         fused=True,  # one pass over each tensor; on CPUs too

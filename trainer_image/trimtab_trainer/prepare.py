@@ -41,7 +41,7 @@ from trimtab_trainer.quota import memory_limit
 from trimtab_trainer.slices import check_columns
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
-from trimtab_trainer.tasks.task import Task
+from trimtab_trainer.tasks.task import FitsHead, Task
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -61,6 +61,8 @@ class Prepared:
     attack: Attack | None
     anchor: Anchor | None
     total_steps: int
+    learning_rate: float
+    """At the peak of the schedule."""
     micro_batch_size: int
     memory: MemoryEstimate
     quality: DataQuality | None = None
@@ -144,7 +146,9 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     continual = config.training.continual
     anchor = None if continual is None else make_anchor(continual, model, new)
     plan = make_plan(config, splits)
-    steps = total_steps(plan, epochs=config.training.epochs, max_steps=config.training.max_steps)
+    epochs = config.training.epochs or definition.epochs
+    steps = total_steps(plan, epochs=epochs, max_steps=config.training.max_steps)
+    is_head_new = bool(new) and base.adapter is None and not isinstance(task, FitsHead)
     return Prepared(
         splits,
         list(raw.datasets),
@@ -157,6 +161,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         attack,
         anchor,
         steps,
+        config.training.learning_rate or method.default_learning_rate(is_head_new=is_head_new),
         size,
         memory,
         raw.quality,

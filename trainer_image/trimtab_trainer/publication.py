@@ -86,6 +86,7 @@ def publication_facts(
     return PublicationFacts(
         config=attempt.config,
         step=step,
+        learning_rate=prepared.learning_rate,
         base_digest=prepared.model_digest,
         datasets=prepared.datasets,
         metrics=metrics,

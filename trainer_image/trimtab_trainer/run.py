@@ -251,6 +251,7 @@ def make_run(attempt: Attempt, prepared: Prepared, state: RunState) -> TrainingR
         plan=prepared.plan,
         micro_batch_size=state.loop.micro_batch_size or prepared.micro_batch_size,
         total_steps=prepared.total_steps,
+        learning_rate=prepared.learning_rate,
         state=state,
         save=lambda: None,
         stop=lambda: attempt.stop.requested,

@@ -77,7 +77,8 @@ def train_one_step(run: TrainingRun) -> None:
             raise Interruption("SIGTERM during a step")
         halve_micro_batch(run)
         return
-    rate = learning_rate(run.step, total_steps=run.total_steps, training=run.config.training)
+    schedule = run.config.training.schedule
+    rate = learning_rate(run.step, total_steps=run.total_steps, schedule=schedule, peak=run.learning_rate)
     norm = update_weights(run, parameters, rate, loss=total_loss / targets)
     loop.step += 1
     if norm is not None:  # what diverged enters no mean

@@ -27,6 +27,8 @@ class TrainingRun:
     plan: BatchPlan
     micro_batch_size: int
     total_steps: int
+    learning_rate: float
+    """At the peak of the schedule."""
     state: RunState
     save: Callable[[], None]
     """Hand the state to the checkpoint writer; only the main process does."""

@@ -24,7 +24,7 @@ LLAMA = {
 
 
 def training(**changes: Any) -> Training:
-    return Training.model_validate({"learningRate": 0.1, **changes})
+    return Training.model_validate(changes)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_rate_of_each_layer_at_a_step_is_the_formulas(step: int) -> None:
     settings = training(layerwiseLearningRateDecay=0.5, schedule={"linear": {"warmupRatio": 0.2}})
     trainable = {name: nn.Parameter(torch.zeros(2, 2)) for name in LLAMA}
     optimizer = make_optimizer(trainable, settings)
-    rate = learning_rate(step, total_steps=10, training=settings)
+    rate = learning_rate(step, total_steps=10, schedule=settings.schedule, peak=0.1)
     set_learning_rate(optimizer, rate)
     rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     assert {name: rates[id(parameter)] for name, parameter in trainable.items()} == pytest.approx(
@@ -66,7 +66,8 @@ def test_the_rate_of_each_layer_at_a_step_is_the_formulas(step: int) -> None:
 
 def test_what_must_not_decay_does_not() -> None:
     trainable = {"layer.rotation": nn.Parameter(torch.ones(2, 2)), "layer.weight": nn.Parameter(torch.ones(2, 2))}
-    optimizer = make_optimizer(trainable, training(weightDecay=0.5, learningRate=1), undecayed=(".rotation",))
+    optimizer = make_optimizer(trainable, training(weightDecay=0.5), undecayed=(".rotation",))
+    set_learning_rate(optimizer, 1.0)
     for parameter in trainable.values():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

@@ -70,7 +70,7 @@ class FewShot(Document):
 
     Training draws what the head reads of texts of one class together and of different classes apart, by cosine. Then the head is
     fitted on the training examples and published as the model's ordinary classifier. `training.epochs` counts how often each
-    example meets a partner of its own class and one of another; SetFit's own default is 20.
+    example meets a partner of its own class and one of another; as in SetFit, it is 20 where neither it nor `maxSteps` is given.
     """
 
     head: Literal["logisticRegression", "prototypes"] = "logisticRegression"

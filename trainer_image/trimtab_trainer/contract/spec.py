@@ -220,7 +220,7 @@ class Training(Document):
     )
 
     epochs: float | None = Field(default=None, gt=0, le=10000)
-    """Passes over the training split. Absent with `maxSteps` absent: 1."""
+    """Passes over the training split. Absent with `maxSteps` absent: 1, with `objective.fewShot` 20."""
     max_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; exclusive with `epochs`."""
     global_batch_size: int = Field(default=16, ge=1, le=65536)
@@ -229,8 +229,8 @@ class Training(Document):
     """Examples (with packing: rows of at most `maxSequenceLength` tokens) per forward pass of one process. Absent: chosen by the trainer."""
     gradient_accumulation_steps: int | None = Field(default=None, ge=1, le=65536)
     """Micro batches per optimizer step. Absent: follows from the two batch sizes and the world size."""
-    learning_rate: float = Field(default=0.0002, gt=0, le=10)
-    """Peak learning rate."""
+    learning_rate: float | None = Field(default=None, gt=0, le=10)
+    """Peak learning rate. Absent: follows from the method, and from whether the task's head is new; the report names it (docs/training.md has the table)."""
     schedule: LearningRateSchedule = Field(default_factory=lambda: LearningRateSchedule(cosine=Decay()))
     """How the learning rate moves."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)

@@ -117,11 +117,11 @@ class BatchPlan:
         return np.concatenate(shown)
 
 
-def total_steps(plan: BatchPlan, *, epochs: float | None, max_steps: int | None) -> int:
-    """Optimizer steps of the whole run; without epochs and maxSteps one epoch."""
+def total_steps(plan: BatchPlan, *, epochs: float, max_steps: int | None) -> int:
+    """Optimizer steps of the whole run."""
     if max_steps is not None:
         return max_steps
-    return max(1, int(np.ceil((epochs or 1.0) * plan.steps_per_epoch - 1e-9)))
+    return max(1, int(np.ceil(epochs * plan.steps_per_epoch - 1e-9)))
 
 
 def share_of_rank(rows: Sequence[Row], *, rank: int, world_size: int) -> list[Row]:

@@ -13,6 +13,9 @@ from trimtab_trainer.model_facts import ModelFacts
 class FullFineTuning(Method):
     """Nothing is frozen."""
 
+    learning_rate = 0.00005
+    new_head_learning_rate = 0.0001
+
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """All of them."""
         del config

@@ -16,6 +16,9 @@ from trimtab_trainer.model_facts import ModelFacts
 class HeadOnly(Method):
     """A linear probe."""
 
+    learning_rate = 0.0002
+    new_head_learning_rate = 0.005
+
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """The matrix to the vocabulary, or about one vector a class."""
         return facts.head_size if config.task.causal_language_modeling is not None else facts.width

@@ -24,6 +24,8 @@ class LowRankAdapters(Method):
     format = "peftAdapter"
     tags: Sequence[str] = ("lora",)
     field = "method.lora"
+    learning_rate = 0.0002
+    new_head_learning_rate = 0.001
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """Every name in targetModules must match a layer."""

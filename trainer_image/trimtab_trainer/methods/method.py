@@ -23,6 +23,10 @@ class Method(ABC):
     """Of what is published."""
     tags: Sequence[str] = ()
     """Of the model card."""
+    learning_rate: float
+    """At the peak of the schedule, where the user names none."""
+    new_head_learning_rate: float
+    """The same where the task's head is new: it starts at random."""
     undecayed: Sequence[str] = ()
     """Ends of the names of trained matrices that weight decay would harm."""
 
@@ -33,6 +37,10 @@ class Method(ABC):
             TrainerError: ConfigInvalid naming the field and what would do.
         """
         del config, facts
+
+    def default_learning_rate(self, *, is_head_new: bool) -> float:
+        """At the peak of the schedule, where the user names none."""
+        return self.new_head_learning_rate if is_head_new else self.learning_rate
 
     def load_arguments(self, config: RunConfig) -> dict[str, Any]:
         """More arguments of `from_pretrained`."""

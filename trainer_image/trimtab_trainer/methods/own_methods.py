@@ -57,6 +57,8 @@ class BottleneckAdapters(OwnAdapters):
     """Houlsby's and Pfeiffer's."""
 
     tags = ("bottleneck-adapter",)
+    learning_rate = 0.0005
+    new_head_learning_rate = 0.002
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """Two matrices and their biases in each place."""
@@ -76,6 +78,8 @@ class RepresentationFineTuning(OwnAdapters):
     """LoReFT."""
 
     tags = ("reft",)
+    learning_rate = 0.001
+    new_head_learning_rate = 0.005
     undecayed = (f"{loreft.MODULE}.rotation",)
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:

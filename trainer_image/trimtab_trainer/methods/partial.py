@@ -21,6 +21,9 @@ from trimtab_trainer.model_facts import ModelFacts
 class PartialFineTuning(Method):
     """Some of the model's own weights."""
 
+    learning_rate = 0.00005
+    new_head_learning_rate = 0.0001
+
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """There must be so many layers, and the patterns must be regular expressions."""
         partial, count = _settings(config), Layers(facts.shapes).count

@@ -29,6 +29,8 @@ class VirtualTokens(Method):
     is_adapter = True
     format = "peftPrompt"
     tags = ("prefix-tuning",)
+    learning_rate = 0.005
+    new_head_learning_rate = 0.01
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """The positions must suffice, and rows must hold one example each."""

@@ -152,6 +152,7 @@ class FewShotClassification(TextClassification):
     smooths_labels = False
     weighs_classes = False
     has_fixed_inputs = False
+    epochs = 20.0
 
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
         """Its head is fitted to the base model at first.

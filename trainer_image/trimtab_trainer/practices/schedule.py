@@ -3,22 +3,21 @@
 import math
 
 from trimtab_trainer.contract.practices import Decay, LearningRateSchedule, Warmup
-from trimtab_trainer.contract.spec import Training
 
 
-def learning_rate(step: int, *, total_steps: int, training: Training) -> float:
+def learning_rate(step: int, *, total_steps: int, schedule: LearningRateSchedule, peak: float) -> float:
     """The rate of optimizer step `step` (the first is 0).
 
     `warmup` steps rise on a line that would meet 0 one step before the first and the peak one step after the last, so
     that no step is wasted at 0; then the schedule falls towards its floor, which it would meet one step after the last.
     """
-    chosen = member(training.schedule)
+    chosen = member(schedule)
     warmup = round(chosen.warmup_ratio * total_steps)
     if step < warmup:
-        return training.learning_rate * (step + 1) / (warmup + 1)
-    share = _share_of_peak(training.schedule, done=step - warmup, left=max(total_steps - warmup, 1), warmup=warmup)
+        return peak * (step + 1) / (warmup + 1)
+    share = _share_of_peak(schedule, done=step - warmup, left=max(total_steps - warmup, 1), warmup=warmup)
     floor = chosen.minimum_ratio if isinstance(chosen, Decay) else 0.0
-    return training.learning_rate * (floor + (1 - floor) * share)
+    return peak * (floor + (1 - floor) * share)
 
 
 def member(schedule: LearningRateSchedule) -> Warmup:

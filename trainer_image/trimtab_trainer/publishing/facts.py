@@ -16,6 +16,8 @@ class PublicationFacts:
     config: RunConfig
     step: int
     """Optimizer step of the published weights."""
+    learning_rate: float
+    """At the peak of the schedule, whoever chose it."""
     base_digest: str
     """`sha256:<hex>` of the base model's files."""
     datasets: Sequence[ResolvedDataset]

@@ -143,7 +143,7 @@ def _data(facts: PublicationFacts) -> str:
 def _training(facts: PublicationFacts) -> str:
     config = facts.config
     method = getattr(config.method, _snake(config.method.kind)).to_json()
-    training = config.training.to_json()
+    training = config.training.to_json() | {"learningRate": facts.learning_rate}
     values = {
         "method": f"{config.method.kind} {json.dumps(method)}" if method else config.method.kind,
         "maxSequenceLength": config.data.max_sequence_length,

@@ -44,6 +44,7 @@ def statement(facts: PublicationFacts, subjects: list[dict[str, Any]]) -> dict[s
                     "configDigest": f"sha256:{config_sha256(config)}",
                     "modelName": config.output.model_name,
                     "step": facts.step,
+                    "learningRate": facts.learning_rate,
                 },
                 "resolvedDependencies": _dependencies(facts),
             },

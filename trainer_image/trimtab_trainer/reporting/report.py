@@ -53,6 +53,8 @@ class Report(Document):
     total_steps: int
     published_step: int
     stopped_early: bool
+    learning_rate: float
+    """At the peak of the schedule."""
     skipped_steps: int = 0
     """Steps that the watch over divergence left out."""
     resumed_from_step: int | None = None
@@ -117,11 +119,12 @@ def _what(report: Report, config: RunConfig) -> str:
     published = report.published
     where = f"Published as **{published.name}** at `{published.uri}`." if published else "Nothing was published."
     early = " (stopped early)" if report.stopped_early else ""
+    chosen = "" if config.training.learning_rate else " (the method's default)"
     return (
         f"`{report.model}` was fine-tuned with **{report.method}** ({report.objective}, {report.task}): "
         f"{report.trained_parameters:,} of {report.parameters:,} weights moved ({share:.2f} %), {report.steps} of {report.total_steps} "
         f"steps{early} of {config.training.global_batch_size} rows, "
-        f"peak learning rate {config.training.learning_rate:g}. The weights of step {report.published_step} were kept.\n\n{where}"
+        f"peak learning rate {report.learning_rate:g}{chosen}. The weights of step {report.published_step} were kept.\n\n{where}"
     )
 
 

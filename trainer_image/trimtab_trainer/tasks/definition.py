@@ -43,6 +43,8 @@ class TaskDefinition(ABC):
     peft_task_type: TaskType | None = None
     has_new_head: bool = True
     """Weights that the model's files lack are the task's new head; otherwise they are an error."""
+    epochs: float = 1.0
+    """Passes over the training split, where the user says nothing."""
     packs: bool = False
     """Several examples may share a row."""
     smooths_labels: bool = False

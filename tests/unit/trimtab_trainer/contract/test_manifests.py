@@ -21,7 +21,7 @@ def config_of(changes: dict[str, Any]) -> RunConfig:
         pytest.param({"store": {"endpoint": "http://elsewhere", "probe": True}}, True, id="store"),
         pytest.param({"pins": {"model": "sha256:" + "0" * 64}}, True, id="pins"),
         pytest.param({"image": "trainer:2", "memoryLimitBytes": 1}, True, id="image and limits"),
-        pytest.param({"training": {"learningRate": 0.0002, "seed": 42}}, True, id="defaults, written out"),
+        pytest.param({"training": {"weightDecay": 0.0, "seed": 42}}, True, id="defaults, written out"),
         pytest.param({"job": {"uid": "uid-2"}}, True, id="job: manifests name it beside the digest"),
         pytest.param({"training": {"learningRate": 0.1}}, False, id="learning rate"),
         pytest.param({"training": {"seed": 43}}, False, id="seed"),

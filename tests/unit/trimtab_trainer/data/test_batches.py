@@ -79,9 +79,9 @@ def test_grouped_batches_hold_like_lengths() -> None:
 
 @pytest.mark.parametrize(
     ("epochs", "max_steps", "expected"),
-    [(None, None, 6), (2, None, 12), (0.5, None, 3), (0.01, None, 1), (1.1, None, 7), (None, 4, 4)],
+    [(1, None, 6), (2, None, 12), (0.5, None, 3), (0.01, None, 1), (1.1, None, 7), (1, 4, 4)],
 )
-def test_total_steps(epochs: float | None, max_steps: int | None, expected: int) -> None:
+def test_total_steps(epochs: float, max_steps: int | None, expected: int) -> None:
     assert total_steps(plan(), epochs=epochs, max_steps=max_steps) == expected
 
 

@@ -6,12 +6,8 @@ import pytest
 import torch
 from transformers import get_inverse_sqrt_schedule
 
-from trimtab_trainer.contract.spec import Training
+from trimtab_trainer.contract.practices import LearningRateSchedule
 from trimtab_trainer.practices.schedule import learning_rate
-
-
-def training(**changes: object) -> Training:
-    return Training.model_validate({"learningRate": 1.0, **changes})
 
 
 @pytest.mark.parametrize(
@@ -43,15 +39,17 @@ def training(**changes: object) -> Training:
     ],
 )
 def test_the_learning_rate_is_the_formulas(schedule: dict[str, object], step: int, expected: float) -> None:
-    assert learning_rate(step, total_steps=100, training=training(schedule=schedule)) == pytest.approx(expected)
+    chosen = LearningRateSchedule.model_validate(schedule)
+    assert learning_rate(step, total_steps=100, schedule=chosen, peak=2.0) == pytest.approx(2 * expected)
 
 
 def test_inverse_square_root_is_that_of_transformers_after_the_warm_up() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = get_inverse_sqrt_schedule(optimizer, num_warmup_steps=10)
-    chosen = training(schedule={"inverseSquareRoot": {"warmupRatio": 0.1}})
+    chosen = LearningRateSchedule.model_validate({"inverseSquareRoot": {"warmupRatio": 0.1}})
     for step in range(60):
         if step >= 10:
-            assert learning_rate(step, total_steps=100, training=chosen) == pytest.approx(theirs.get_last_lr()[0])
+            rate = learning_rate(step, total_steps=100, schedule=chosen, peak=1.0)
+            assert rate == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()

@@ -32,6 +32,7 @@ def facts(config: RunConfig | None = None, **changes: Any) -> PublicationFacts:
     known: dict[str, Any] = {
         "config": config or make_run_config(make_store("http://unused")),
         "step": 40,
+        "learning_rate": 0.0002,
         "base_digest": DIGEST,
         "datasets": [ResolvedDataset(uri="hf://team/tone/train.jsonl", digest=DIGEST, examples=1234)],
         "metrics": {"test_loss": 0.5, "baseline_test_loss": 2.0, "broken": float("nan")},
