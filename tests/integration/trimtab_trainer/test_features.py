@@ -111,8 +111,7 @@ def test_so_they_are_where_the_first_layers_are_frozen(
     task: dict[str, Any], data: str, model: str, method: dict[str, Any], storage: MemoryStorage, tmp_path: Path
 ) -> None:
     computed, kept = (
-        job(task, data, model=model, method={"partial": {**method, "cacheFeatures": cached}})
-        for cached in (False, True)
+        job(task, data, model=model, method={"partial": {**method, **said}}) for said in ({"cacheFeatures": False}, {})
     )
     compare(computed, kept, storage, tmp_path)
 

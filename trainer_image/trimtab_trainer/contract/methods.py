@@ -131,10 +131,10 @@ class Partial(Document):
     """Regular expressions: parameters whose whole name matches one move too, for example `.*bias` (BitFit; Ben Zaken et al., 2021, arXiv:2106.10199)."""
     embeddings: bool = False
     """The embeddings, and with them a language-modelling head that shares their weights."""
-    cache_features: bool = True
+    cache_features: bool | None = None
     """Where nothing moves in the embeddings and the first layers, compute what leaves those layers once for each example, in runs
     that show examples more often: a step then costs the layers above. In memory, or in a file on the scratch volume where
-    that does not suffice. They run without dropout either way."""
+    that does not suffice. They run without dropout either way. Absent: yes."""
 
 
 class Method(OneOf):

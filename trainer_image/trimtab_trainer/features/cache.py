@@ -86,7 +86,7 @@ def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
 def is_wanted(config: RunConfig) -> bool:
     """The method leaves a part frozen, and what reads it reads a fixed function of each example."""
     method = config.method.head_only or config.method.partial
-    return method is not None and method.cache_features and definition_of(config).has_fixed_inputs
+    return method is not None and method.cache_features is not False and definition_of(config).has_fixed_inputs
 
 
 def _changing_practice(config: RunConfig) -> str:
