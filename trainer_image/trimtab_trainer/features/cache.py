@@ -1,7 +1,7 @@
 """Whether a run computes the features of its frozen part once, and their computation before the first step."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,10 +179,7 @@ def what_the_head_reads(model: TrainableModel, task: Task, trunk: FrozenTrunk, r
     leaves = {name: value.detach().requires_grad_() for name, value in values.items() if value.is_floating_point()}
     if not leaves:
         return []
-    with trunk.giving(leaves):
-        loss = task.loss(model, batch)
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    parts = parts_read(leaves, dict(zip(leaves, found, strict=True)), lengths)
+    parts = parts_read(leaves, _gradients(model, task, trunk, leaves, batch), lengths)
     if all(lengths) and any(part.positions is Positions.WHOLE and len(part.shape) > 1 for part in parts):
         return []  # of another shape with every batch
     kept = {part.name: part.whole(part.kept(values[part.name], lengths), lengths) for part in parts}
@@ -192,6 +189,18 @@ def what_the_head_reads(model: TrainableModel, task: Task, trunk: FrozenTrunk, r
     except (RuntimeError, IndexError, ValueError):  # it reads what has no gradient
         return []
     return parts if bool(torch.isclose(again, expected, rtol=TOLERANCE, atol=TOLERANCE)) else []
+
+
+def _gradients(
+    model: TrainableModel, task: Task, trunk: FrozenTrunk, leaves: Mapping[str, Tensor], batch: Any
+) -> dict[str, Tensor | None]:
+    """The loss's gradient by each tensor; where every position is read anyway, none is 0, and the layers above need no memory for it."""
+    if trunk.is_read_whole:
+        return {name: torch.ones_like(value) for name, value in leaves.items()}
+    with trunk.giving(leaves):
+        loss = task.loss(model, batch)
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, found, strict=True))
 
 
 def _is_fixed(trained: Tensor, evaluated: Tensor) -> bool:

@@ -19,15 +19,16 @@ _STATES = "states"
 class FrozenTrunk:
     """A module whose output is a fixed function of an example: it can be noted, and given instead of computed."""
 
-    def __init__(self, module: nn.Module, *, reads_inputs: bool, before: Sequence[nn.Module] = ()) -> None:
+    def __init__(self, module: nn.Module, *, reads_inputs: bool, before: Sequence[nn.Module] | None = None) -> None:
         """Take the place of the module's `forward`.
 
         Args:
             module: nothing in it moves.
             reads_inputs: something before it, outside of it, reads the batch's inputs all the same.
-            before: layers below it, whose states go on as they came when an answer is given.
+            before: for one of several layers, those below it, whose states go on as they came when an answer is given.
         """
         self.reads_inputs = reads_inputs
+        self.is_read_whole = before is not None  # by the next layer, every position
         self._given: Any = None
         self._is_noting = False
         self._noted: Any = None
@@ -44,7 +45,7 @@ class FrozenTrunk:
             return output
 
         module.forward = forward
-        for layer in before:
+        for layer in before or ():
             self._pass_by(layer)
 
     def _pass_by(self, layer: nn.Module) -> None:
