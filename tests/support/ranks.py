@@ -4,6 +4,7 @@ import faulthandler
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import traceback
@@ -15,7 +16,10 @@ import pytest
 from tests.support.memory_storage import MemoryStorage
 from tests.support.training import CountedStop, Killed, run_job
 
+from trimtab_trainer import run
+from trimtab_trainer.attempt import peak_memory_bytes
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.training_run import TrainingRun
 from trimtab_trainer.world import World
 
 Stops = Mapping[int, Mapping[str, int]]
@@ -25,12 +29,16 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
 
-def run_ranks(config: RunConfig, directory: Path, *, stops: Stops | None = None) -> list[dict[str, Any]]:
-    """How each rank ended: `{"signal": ...}`, or what `run_rank` returned."""
+def run_ranks(
+    config: RunConfig, directory: Path, *, stops: Stops | None = None, resumes: bool = False
+) -> list[dict[str, Any]]:
+    """How each rank ended: `{"signal": ...}`, or what `_run` returned. With `resumes`, from the checkpoints of the call before."""
     port, document = _free_port(), config.model_dump_json(by_alias=True)
     processes = [
         CONTEXT.Process(
-            target=_write_result, args=(document, str(directory), rank, port, dict((stops or {}).get(rank, {})))
+            target=_write_result,
+            args=(document, str(directory), rank, port, dict((stops or {}).get(rank, {}))),
+            kwargs={"resumes": resumes},
         )
         for rank in (0, 1)
     ]
@@ -39,34 +47,60 @@ def run_ranks(config: RunConfig, directory: Path, *, stops: Stops | None = None)
     return [_wait_for(process, directory / f"{rank}.json") for rank, process in enumerate(processes)]
 
 
-def run_alone(config: RunConfig, directory: Path) -> dict[str, Any]:
+def run_alone(config: RunConfig, directory: Path, *, resumes: bool = False) -> dict[str, Any]:
     """The same job in this process."""
-    return _run(config, directory, name="alone", stop=None, world=World())
+    return _run(config, directory, name="alone", stop=None, world=World(), resumes=resumes)
 
 
-def _run(config: RunConfig, directory: Path, *, name: str, stop: CountedStop | None, world: World) -> dict[str, Any]:
+def _run(
+    config: RunConfig,
+    directory: Path,
+    *,
+    name: str,
+    stop: CountedStop | None,
+    world: World,
+    resumes: bool = False,
+) -> dict[str, Any]:
+    held: list[int] = []
+    storage, kept = MemoryStorage(directory), directory / f"{name}.checkpoints"
+    if resumes:
+        storage.checkpoints = pickle.loads(kept.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trimtab_trainer.run.thread_count", lambda: 1)
-        storage = MemoryStorage(directory)
         storage.install(patch)
-        ended = run_job(config, directory / name, stop=stop, world=world)
+        real = run.report_progress
+        patch.setattr(run, "report_progress", lambda attempt, one: held.append(held_bytes(one)) or real(attempt, one))
+        try:
+            ended = run_job(config, directory / name, stop=stop, world=world)
+        finally:
+            kept.write_bytes(pickle.dumps(storage.checkpoints))
     return {
         "code": ended.code,
         "step": ended.message.step,
         "message": ended.message.message,
         "history": storage.history if storage.objects else [],
         "saved": storage.saved_steps,
+        "held": min(held, default=0),
+        "peak": peak_memory_bytes(),
     }
 
 
-def _write_result(document: str, directory: str, rank: int, port: int, stop: dict[str, int]) -> None:
+def held_bytes(loop: TrainingRun) -> int:
+    """Bytes of weights and of what the optimizer keeps of them."""
+    parameters = [*loop.model.module.parameters(), *loop.model.trainable.values()]
+    moments = [value for of_one in loop.state.optimizer.state.values() for value in of_one.values()]
+    local = [one.to_local() if hasattr(one, "to_local") else one for one in (*parameters, *moments)]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in local}
+    return sum(storages.values())
+
+
+def _write_result(document: str, directory: str, rank: int, port: int, stop: dict[str, int], *, resumes: bool) -> None:
     stacks = (Path(directory) / f"{rank}.stacks").open("w")
     faulthandler.dump_traceback_later(PATIENCE_SECONDS / 2, file=stacks)  # a rank that hangs says where
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"})
     config, root = RunConfig.model_validate_json(document), Path(directory)
     counted = CountedStop(**stop) if stop else None
     try:
-        result = _run(config, root, name=f"rank-{rank}", stop=counted, world=World(rank, 2))
+        result = _run(config, root, name=f"rank-{rank}", stop=counted, world=World(rank, 2), resumes=resumes)
     except Killed:
         os.kill(os.getpid(), signal.SIGKILL)
     except BaseException:  # noqa: BLE001 - the parent shows it

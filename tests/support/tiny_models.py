@@ -67,10 +67,17 @@ def write_tiny_llama(directory: Path, *, dropout: float = 0.0, tied: bool = True
     return directory
 
 
-def write_tiny_bert(directory: Path) -> Path:
+def write_tiny_bert(directory: Path, *, dropout: float = 0.1) -> Path:
     """A random BERT of two layers, without a classification head."""
     torch.manual_seed(7)
-    config = BertConfig(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=128, pad_token_id=257)
+    config = BertConfig(
+        **SHAPE,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=128,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=257,
+    )
     BertForMaskedLM(config).save_pretrained(directory)
     byte_tokenizer(chat_template=None).save_pretrained(directory)
     return directory

@@ -131,6 +131,7 @@ def write_job_files(root: Path) -> Path:
     write_tiny_llama(root / "models" / "llama", dropout=0.1)
     write_tiny_llama(root / "models" / "llama-no-dropout")
     write_tiny_bert(root / "models" / "bert")
+    write_tiny_bert(root / "models" / "bert-no-dropout", dropout=0.0)
     write_jsonl(root / "data" / "train.jsonl", chats(22))
     write_jsonl(root / "data" / "validation.jsonl", chats(5, turns=2))
     write_jsonl(root / "data" / "test.jsonl", [{**row} for row in chats(27)[22:]])

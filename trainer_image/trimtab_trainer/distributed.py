@@ -1,8 +1,8 @@
 """Several processes: who they are, sums over all of them, and what happens when one is gone.
 
-Training is replicated: every rank holds all weights and the same optimizer state, works on its share of each global
-batch, and the gradients are summed. Losses are divided by the targets of the whole global batch, so the sum over the
-ranks IS the gradient of one process with one large batch.
+Every rank works on its share of each global batch, and the gradients are summed. Losses are divided by the targets of the
+whole global batch, so the sum over the ranks IS the gradient of one process with one large batch. Every rank holds all
+weights and the same optimizer state, or its share of both (`sharding.py`).
 """
 
 import os
@@ -36,7 +36,7 @@ def process_group(world: World, device: torch.device, timeout: timedelta = PEER_
     os.environ.setdefault("MASTER_PORT", str(mounts.RENDEZVOUS_PORT))
     # Debian's torch is built without libuv, and asks for it all the same; the older store serves as well.
     os.environ.setdefault("USE_LIBUV", "0")
-    with _losing_a_peer("meeting the other processes"):
+    with losing_a_peer("meeting the other processes"):
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.world_size, timeout=timeout
         )
@@ -46,17 +46,26 @@ def process_group(world: World, device: torch.device, timeout: timedelta = PEER_
 
 
 @contextmanager
-def _losing_a_peer(doing: str) -> Iterator[None]:
-    """A collective that fails means that a peer is gone: this attempt ends, the next one resumes."""
+def losing_a_peer(doing: str, *, among_other_things: bool = False) -> Iterator[None]:
+    """A collective that fails means that a peer is gone: this attempt ends, the next one resumes.
+
+    Where the block does more than talk to peers, an error must say that it is about them.
+    """
     try:
         yield
     except (RuntimeError, ConnectionError, TimeoutError) as error:
-        if "out of memory" in str(error).lower():
+        message = str(error)
+        if "out of memory" in message.lower() or (among_other_things and not _is_about_peers(error)):
             raise
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first_line = message.splitlines()[0] if message else type(error).__name__
         raise TrainerError(
             TrainerReason.PEER_LOST, f"Another process of this attempt was lost while {doing}: {first_line}"
         ) from error
+
+
+def _is_about_peers(error: Exception) -> bool:
+    """Torch's own class, or what gloo says."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]:
@@ -65,7 +74,7 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     if not _is_several():
         return values
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    with _losing_a_peer("adding up numbers"):
+    with losing_a_peer("adding up numbers"):
         dist.all_reduce(tensor)
     return [float(value) for value in tensor]
 
@@ -101,7 +110,7 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
     if not gradients or not _is_several():
         return
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with _losing_a_peer("adding up gradients"):
+    with losing_a_peer("adding up gradients"):
         dist.all_reduce(flat)
     for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(summed.view_as(gradient))
@@ -110,9 +119,26 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
 def from_main(tensor: Tensor) -> Tensor:
     """Rank 0's tensor on every rank; others give one of the same shape, which is overwritten."""
     if _is_several():
-        with _losing_a_peer("sharing the state"):
+        with losing_a_peer("sharing the state"):
             dist.broadcast(tensor, src=0)
     return tensor
+
+
+def rows_of_rank(whole: Tensor) -> Tensor:
+    """The rows that are this rank's share of a tensor, as FSDP2 and `Tensor.chunk` cut: the last ranks may have fewer, or none."""
+    size = -(-len(whole) // dist.get_world_size())
+    return whole[dist.get_rank() * size : (dist.get_rank() + 1) * size]
+
+
+@torch.no_grad()
+def gather_rows(rows: Tensor, shape: torch.Size) -> Tensor | None:
+    """On rank 0 the tensor that `rows_of_rank` had cut; on the others None."""
+    padded = rows.new_zeros(-(-shape[0] // dist.get_world_size()), *shape[1:])
+    padded[: len(rows)] = rows
+    pieces = [torch.empty_like(padded) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else None
+    with losing_a_peer("gathering the state"):
+        dist.gather(padded, pieces, dst=0)
+    return torch.cat(pieces)[: shape[0]] if pieces else None
 
 
 def bytes_from_main(data: bytes, device: torch.device) -> bytes:

@@ -9,6 +9,7 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model_facts import ModelFacts
+from trimtab_trainer.sharding import gathered_parameters
 from trimtab_trainer.tasks.cross_entropy import CHUNK_LOGITS
 
 GIB = 2**30
@@ -23,6 +24,18 @@ SINGLE_BUFFER_BYTES = 2 * GIB
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Where a process computes."""
+
+    device_type: str = "cpu"
+    shards: int = 1
+    """Over how many processes the weights are spread."""
+
+
+CPU = Machine()
+
+
+@dataclass(frozen=True)
 class MemoryEstimate:
     """Peak memory by what it is for, in bytes."""
 
@@ -32,6 +45,7 @@ class MemoryEstimate:
     training_state: int
     """Gradients, optimizer moments, best weights, checkpoint buffers."""
     activations: int
+    """Where weights are spread: those that are gathered, too."""
     runtime: int = RUNTIME_BYTES
 
     @property
@@ -47,8 +61,10 @@ class MemoryEstimate:
         )
 
 
-def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_per_value: int) -> MemoryEstimate:
-    """Peak memory of one process with `tokens` tokens in a micro batch."""
+def estimate_memory(
+    config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_per_value: int, machine: Machine = CPU
+) -> MemoryEstimate:
+    """Peak memory of one process with `tokens` tokens in a micro batch: on an accelerator, of its own memory."""
     method = method_of(config)
     trained = method.trained_parameters(config, facts)
     weights = method.weight_bytes(config, facts, bytes_per_value)
@@ -58,7 +74,7 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     fisher = training.continual is not None and training.continual.ewc is not None
     # Weights, two moments, best weights; where they are kept, their average and the Fisher information.
     checkpoint = 4 * trained * (4 + average + fisher)
-    buffers = 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
+    buffers = 0 if machine.device_type == "cuda" else 2 if checkpoint <= SINGLE_BUFFER_BYTES else 1
     # Per token and layer autograd keeps about 12 vectors of the hidden size and 5 of the inner one (linear layers' inputs,
     # norms, activation, gate and product); a trunk without gradients keeps none of the layers.
     texts = 3 if config.objective.few_shot is not None else 1  # each example with two partners
@@ -68,17 +84,22 @@ def estimate_memory(config: RunConfig, facts: ModelFacts, *, tokens: int, bytes_
     per_token = layers * facts.width + per_layer if recomputed else layers * per_layer
     # The weights as they were, and the current ones set aside meanwhile.
     reference = 2 * ((config.objective.dpo or config.objective.grpo or config.objective.rloo) is not None)
+    state = 4 * trained * (4 + 2 * average + anchor + fisher + reference)
+    activations = bytes_per_value * texts * tokens * per_token + 3 * 4 * min(CHUNK_LOGITS, tokens * facts.words)
+    if machine.shards > 1:
+        # While training, weights and gradients of what is gathered; all weights while measuring, which keeps no activations.
+        activations = max(activations + 2 * 4 * gathered_parameters(facts), weights)
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,
-        weights=weights,
-        training_state=4 * trained * (4 + 2 * average + anchor + fisher + reference) + buffers * checkpoint,
-        activations=bytes_per_value * texts * tokens * per_token + 3 * 4 * min(CHUNK_LOGITS, tokens * facts.words),
+        weights=weights // machine.shards,
+        training_state=state // machine.shards + buffers * checkpoint,
+        activations=activations,
     )
 
 
 def choose_micro_batch_size(
-    config: RunConfig, facts: ModelFacts, *, share: int, device_type: str, bytes_per_value: int, limit: int | None
+    config: RunConfig, facts: ModelFacts, *, share: int, bytes_per_value: int, limit: int | None, machine: Machine = CPU
 ) -> tuple[int, MemoryEstimate]:
     """Rows per forward pass: what the user gave, else as many as help and fit.
 
@@ -89,16 +110,19 @@ def choose_micro_batch_size(
     """
     length = tokens_of_row(config)
     given = config.training.micro_batch_size or _by_accumulation(config, share)
-    wanted = given or max(1, min(share, TOKENS_PER_MICRO_BATCH[device_type] // length))
+    wanted = given or max(1, min(share, TOKENS_PER_MICRO_BATCH[machine.device_type] // length))
     sizes = [wanted] if given else [size for size in range(wanted, 0, -1) if share % size == 0]
     for size in sizes:
-        estimate = estimate_memory(config, facts, tokens=size * length, bytes_per_value=bytes_per_value)
+        estimate = estimate_memory(
+            config, facts, tokens=size * length, bytes_per_value=bytes_per_value, machine=machine
+        )
         if limit is None or estimate.total <= USABLE * limit:
             return size, estimate
+    smallest = estimate_memory(config, facts, tokens=length, bytes_per_value=bytes_per_value, machine=machine)
     raise TrainerError(
         TrainerReason.WILL_NOT_FIT,
         f"Training needs about {estimate} with {size} x {length} tokens in a micro batch, and the pod may use "
-        f"{(limit or 0) / GIB:.1f} GiB. {_remedy(config, facts, size, bytes_per_value, limit or 0)}",
+        f"{(limit or 0) / GIB:.1f} GiB. {_remedy(config, facts, size, smallest, limit or 0)}",
     )
 
 
@@ -113,7 +137,7 @@ def _by_accumulation(config: RunConfig, share: int) -> int | None:
     return None if steps is None else max(1, share // steps)
 
 
-def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: int, limit: int) -> str:
+def _remedy(config: RunConfig, facts: ModelFacts, size: int, smallest: MemoryEstimate, limit: int) -> str:
     changes = []
     if size > 1:
         changes.append(f"a smaller `training.microBatchSize` than {size}")
@@ -123,7 +147,6 @@ def _remedy(config: RunConfig, facts: ModelFacts, size: int, bytes_per_value: in
         changes.append(f"`method.lora` instead of `{config.method.kind}`")
     if not config.training.recompute_activations and method_of(config).kept_layers(config, facts) > 1:
         changes.append("`training.recomputeActivations: true`")
-    smallest = estimate_memory(config, facts, tokens=tokens_of_row(config), bytes_per_value=bytes_per_value)
     if smallest.total - smallest.activations <= USABLE * limit:
         changes.append(f"a smaller `data.maxSequenceLength` than {config.data.max_sequence_length}")
     changes.append(f"a profile with at least {smallest.total / USABLE / GIB:.1f} GiB of memory")

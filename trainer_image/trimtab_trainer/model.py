@@ -1,7 +1,7 @@
 """The base model with the task's head, as it is loaded and as it is trained."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,9 @@ from transformers import AutoTokenizer
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
+from trimtab_trainer.distributed import from_main, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.sharding import Shards, Share
 from trimtab_trainer.weight_files import load_weights
 
 
@@ -30,7 +32,9 @@ class TrainableModel:
     """Of the matrix products; trained weights are always float32."""
     labels: tuple[str, ...] = ()
     trainable: Mapping[str, nn.Parameter] = field(default_factory=dict)
-    """The parameters that move, by name."""
+    """The parameters that move, by name; this process' shares of them, where they are spread."""
+    shards: Shards | None = None
+    """The weights, where they are spread over all processes."""
     still: Sequence[nn.Module] = ()
     """Frozen parts: without dropout, and with the statistics of their norms as they are, while others train."""
 
@@ -57,6 +61,58 @@ class TrainableModel:
     def autocast(self) -> Any:
         """Context of every forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
+    def spread(self, count: int) -> None:
+        """Over all processes, where `shard_count` says more than one."""
+        if count > 1:
+            self.shards = Shards(self.module, self.device)
+            self.trainable = self.shards.shares
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, each process has all weights, for anything but training; all enter it together."""
+        if self.shards is None:
+            yield
+            return
+        spread, self.module = self.module, self.shards.fill()
+        try:
+            yield
+        finally:
+            self.module = spread
+            self.shards.empty()
+
+    def stay_whole(self) -> None:
+        """Training has ended: each process has all weights from here on."""
+        if self.shards is None:
+            return
+        self.module, names = self.shards.fill(), set(self.trainable)
+        self.trainable = {name: value for name, value in self.module.named_parameters() if name in names}
+        self.shards = None
+
+    def compute(self, loss: Callable[[], Tensor]) -> Tensor:
+        """A forward pass of training."""
+        return loss() if self.shards is None else self.shards.compute(loss)
+
+    def totals(self, *values: float) -> list[float]:
+        """Sums over all processes where weights are spread, of sums over each one's shares; elsewhere the values."""
+        return list(values) if self.shards is None else sum_over_ranks(values, self.device)
+
+    def agreed(self, *, on_main: bool) -> bool:
+        """What the main process decided, where all have to do the same; elsewhere each decides for itself."""
+        if self.shards is None:
+            return on_main
+        return bool(from_main(torch.tensor([on_main], dtype=torch.uint8, device=self.device)))
+
+    def shares(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor | Share]:
+        """Tensors named `<kind>/<trained weight>`, as a checkpoint collects them."""
+        if self.shards is None:
+            return tensors
+        shapes = {name: self.shards.shape(name.partition("/")[2]) for name in tensors}
+        return {name: Share(tensor, shapes[name]) for name, tensor in tensors.items()}
+
+    def own(self, name: str, whole: Tensor) -> Tensor:
+        """Of a tensor of a checkpoint, what this process holds."""
+        return whole if self.shards is None else self.shards.own(name.partition("/")[2], whole)
 
     def copy_of_trainable(self) -> dict[str, Tensor]:
         """The trained weights as they are now."""

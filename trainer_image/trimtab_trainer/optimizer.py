@@ -23,6 +23,8 @@ class ExtraArguments(Document):
     adam_epsilon: float = Field(default=1e-8, gt=0)
     log_every_steps: int | None = Field(default=None, ge=1)
     """Steps between two lines of `metrics.jsonl`."""
+    shard_weights: bool | None = None
+    """Spread weights, gradients and moments over the processes; where it is absent, on accelerators (see `sharding.py`)."""
 
 
 def parse_extra_arguments(training: Training) -> ExtraArguments:

@@ -15,6 +15,7 @@ from trimtab_trainer.practices.adversarial import PREFIX
 from trimtab_trainer.practices.forgetting import continual_names
 from trimtab_trainer.publishing.export import export_format
 from trimtab_trainer.publishing.signature import SignatureError, SigningKey
+from trimtab_trainer.sharding import why_whole
 from trimtab_trainer.slices import comparison_names
 
 
@@ -40,7 +41,7 @@ def check_config(config: RunConfig, *, world_size: int) -> None:
     check_changes(config)
     check_sampling(config)
     check_answers(config)
-    parse_extra_arguments(training)
+    check_sharding(config)
 
 
 def signing_key(config: RunConfig, *, file: Path = Path(mounts.SIGNING_KEY_FILE)) -> SigningKey | None:
@@ -72,6 +73,12 @@ def check_batch_sizes(config: RunConfig, *, world_size: int) -> None:
         )
     if whole < world_size:
         raise _invalid(f"`training.globalBatchSize: {whole}` must be at least the number of processes, {world_size}.")
+
+
+def check_sharding(config: RunConfig) -> None:
+    """What cannot be spread over processes is not asked to be."""
+    if parse_extra_arguments(config.training).shard_weights and (why := why_whole(config)):
+        raise _invalid(f"`training.extraArguments.shardWeights` does not go with this job: {why}. Leave it out.")
 
 
 def check_metrics(config: RunConfig) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
@@ -22,7 +23,7 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import BaseModel, fetch_base_model
 from trimtab_trainer.fetch.by_uri import fetch_dataset
 from trimtab_trainer.hardware import choose_precision, has_bfloat16_units
-from trimtab_trainer.memory import MemoryEstimate, choose_micro_batch_size
+from trimtab_trainer.memory import Machine, MemoryEstimate, choose_micro_batch_size
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel, load_model, prepare
 from trimtab_trainer.model_facts import ModelFacts, read_model_facts
@@ -38,6 +39,8 @@ from trimtab_trainer.practices.recomputation import recompute_activations
 from trimtab_trainer.practices.replay import replays_per_epoch, training_split
 from trimtab_trainer.publishing.quantize import check_quantizable
 from trimtab_trainer.quota import memory_limit
+from trimtab_trainer.reporting.drift import sample_weights
+from trimtab_trainer.sharding import shard_count
 from trimtab_trainer.slices import check_columns
 from trimtab_trainer.store.object_store import ObjectStore
 from trimtab_trainer.tasks.definition import Encoder
@@ -72,6 +75,8 @@ class Prepared:
     """What judges answers, where rewards do."""
     version_metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the version that training goes on from."""
+    start_sample: Mapping[str, Tensor] = field(default_factory=dict)
+    """Some of the trained weights as they were loaded."""
 
     @property
     def earlier_examples(self) -> Sequence[ModelInput]:
@@ -106,7 +111,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         method.check(config, facts)
     attempt.reporter.update(urgent=True, model_digest=base.digest)
     dtype = _agreed_precision(attempt, device, precision)
-    size, memory = _micro_batch_size(attempt, facts, device, dtype)
+    shards = shard_count(config, facts, device_type=device.type, world_size=attempt.world.world_size)
+    size, memory = _micro_batch_size(attempt, facts, device, dtype, shards)
     with attempt.timed("tokenising"):
         processor = definition.load_processor(base.adapter or base.directory)
         encoder = definition.encoder(config, base.directory, processor, labels)
@@ -143,6 +149,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     if warning:
         attempt.warn(warning)
     attack = make_attack(config, model)
+    start_sample = sample_weights(model.trainable)
+    model.spread(shards)
     continual = config.training.continual
     anchor = None if continual is None else make_anchor(continual, model, new)
     plan = make_plan(config, splits)
@@ -165,6 +173,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         size,
         memory,
         raw.quality,
+        start_sample=start_sample,
         scorer=scorer,
         version_metrics=base.metrics,
     )
@@ -323,7 +332,7 @@ def _agreed_precision(attempt: Attempt, device: torch.device, earlier: str) -> t
 
 
 def _micro_batch_size(
-    attempt: Attempt, facts: ModelFacts, device: torch.device, dtype: torch.dtype
+    attempt: Attempt, facts: ModelFacts, device: torch.device, dtype: torch.dtype, shards: int
 ) -> tuple[int, MemoryEstimate]:
     config = attempt.config
     if device.type == "cuda":
@@ -332,7 +341,12 @@ def _micro_batch_size(
         limit = min(filter(None, (config.memory_limit_bytes, memory_limit())), default=None)
     share = -(-config.training.global_batch_size // attempt.world.world_size)
     size, estimate = choose_micro_batch_size(
-        config, facts, share=share, device_type=device.type, bytes_per_value=dtype.itemsize, limit=limit
+        config,
+        facts,
+        share=share,
+        machine=Machine(device.type, shards),
+        bytes_per_value=dtype.itemsize,
+        limit=limit,
     )
     logs.fact("memory_estimated", micro_batch_size=size, bytes=estimate.total, limit=limit)
     return size, estimate

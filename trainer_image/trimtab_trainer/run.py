@@ -15,6 +15,7 @@ from trimtab_trainer import logs
 from trimtab_trainer.attempt import Attempt
 from trimtab_trainer.champion import measure_champion
 from trimtab_trainer.checkpoint.reader import LoadedCheckpoint, load_latest
+from trimtab_trainer.checkpoint.snapshot import give_shares
 from trimtab_trainer.checkpoint.writer import CheckpointWriter
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.messages import Progress, RejectedCheckpoint
@@ -26,6 +27,7 @@ from trimtab_trainer.hardware import choose_device
 from trimtab_trainer.interruption import MARGIN_SECONDS, Interruption
 from trimtab_trainer.measure import measure_held_out
 from trimtab_trainer.methods.registry import method_of
+from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.optimizer import make_optimizer
 from trimtab_trainer.parameter_groups import first_steps
 from trimtab_trainer.practices.anchor import estimate_fisher
@@ -33,7 +35,6 @@ from trimtab_trainer.practices.replay import training_split
 from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
 from trimtab_trainer.quota import thread_count
-from trimtab_trainer.reporting.drift import sample_weights
 from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.single_examples import look_before, sample_answers
 from trimtab_trainer.state import LoopState, RunState
@@ -118,11 +119,11 @@ def restore_state(attempt: Attempt, prepared: Prepared, resumption: Resumption) 
     state = RunState(loop, prepared.model, optimizer, anchor=prepared.anchor, starts=starts)
     if isinstance(prepared.task, WorksInRounds):
         state.task_memory = prepared.task.memory
-    state.start_sample = sample_weights(trainable)
+    state.start_sample = prepared.start_sample
     if config.training.exponential_moving_average is not None:
         state.average = prepared.model.copy_of_trainable()
     if resumption.document:
-        tensors = _shared_tensors(resumption.loaded, prepared.model.device)
+        tensors = _shared_tensors(resumption.loaded, prepared.model)
         state.restore(resumption.document, tensors)
     check_judge(prepared, state.loop)
     return state
@@ -143,14 +144,20 @@ def check_judge(prepared: Prepared, loop: LoopState) -> None:
     loop.judge = found
 
 
-def _shared_tensors(loaded: LoadedCheckpoint | None, device: torch.device) -> Mapping[str, Tensor]:
-    """Rank 0's tensors on every rank."""
+def _shared_tensors(loaded: LoadedCheckpoint | None, model: TrainableModel) -> Mapping[str, Tensor]:
+    """Rank 0's tensors on every rank, or each rank's share of them; one after the other, so that no rank ever has all."""
+    device = model.device
     mine = dict(loaded.tensors) if loaded else {}
     header = {name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in mine.items()}
     shapes = json.loads(bytes_from_main(json.dumps(header, sort_keys=True).encode(), device))
     return {
-        name: from_main(
-            mine[name].to(device) if name in mine else torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+        name: model.own(
+            name,
+            from_main(
+                mine[name].to(device)
+                if name in mine
+                else torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+            ),
         )
         for name, (dtype, shape) in shapes.items()
     }
@@ -170,6 +177,8 @@ def lead(
     run = make_run(attempt, prepared, state)
 
     def save() -> None:
+        if not prepared.model.agreed(on_main=writer.accepts(run.step)):
+            return
         metrics = {
             name: value for line in state.loop.history if line["step"] == run.step for name, value in line.items()
         }
@@ -201,6 +210,12 @@ def lead(
 def follow(attempt: Attempt, prepared: Prepared, state: RunState) -> None:
     """Every other process: the same steps and measurements, nothing written."""
     run = make_run(attempt, prepared, state)
+
+    def save() -> None:
+        if prepared.model.shards is not None and prepared.model.agreed(on_main=False):
+            give_shares(state.tensors())
+
+    run.save = save
     train_or_save(attempt, prepared, run)
     state.load_best()
     measure_held_out(attempt, prepared)
@@ -210,7 +225,7 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
     """Measure the base model, then train; at SIGTERM or when a peer is lost, save the last finished step."""
     loop = run.state.loop
     if loop.step == 0 and not loop.baseline:
-        with attempt.timed("measuring the base model"), prepared.model.untouched():
+        with attempt.timed("measuring the base model"), prepared.model.untouched(), prepared.model.whole():
             loop.baseline = measure_held_out(attempt, prepared)
             if attempt.world.is_main:
                 loop.baseline_answers = sample_answers(attempt, prepared)
@@ -234,7 +249,7 @@ def train_or_save(attempt: Attempt, prepared: Prepared, run: TrainingRun) -> Non
             save_checkpoint(run)
             raise
         except TrainerError as error:
-            if error.reason is TrainerReason.PEER_LOST:
+            if error.reason is TrainerReason.PEER_LOST and prepared.model.shards is None:
                 save_checkpoint(run)
             raise
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.optimizer import load_optimizer, optimizer_tensors
 from trimtab_trainer.practices.anchor import Anchor
+from trimtab_trainer.sharding import Share
 
 
 class Best(BaseModel):
@@ -106,8 +107,8 @@ class RunState:
     starts: Mapping[str, int] = field(default_factory=dict)
     """After how many updates each parameter begins to move; absent: at once."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint stores, by reference: the writer copies before training goes on.
+    def tensors(self) -> dict[str, Tensor | Share]:
+        """What a checkpoint stores, by reference: the writer copies (and collects) before training goes on.
 
         The best weights are left out while they are the current ones.
         """
@@ -119,7 +120,7 @@ class RunState:
         average = {f"average/{name}": tensor for name, tensor in self.average.items()}
         fisher = {f"fisher/{name}": tensor for name, tensor in self.anchor.fisher.items()} if self.anchor else {}
         memory = {f"task/{name}": tensor for name, tensor in self.task_memory.items()}
-        return {**weights, **moments, **best, **average, **fisher, **memory}
+        return {**self.model.shares({**weights, **moments, **best, **average, **fisher}), **memory}
 
     def restore(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Become the state that `tensors` and `to_document` described."""
@@ -162,9 +163,11 @@ class RunState:
 
     def load_best(self) -> int:
         """Put the best weights into the model, if there was a selection, else their average; the step they are from."""
+        step = self.loop.step
         if self.loop.best is not None and self.best_weights:
             self.model.load_trainable(self.best_weights)
-            return self.loop.best.step
-        if self.average:
+            step = self.loop.best.step
+        elif self.average:
             self.model.load_trainable(self.average)
-        return self.loop.step
+        self.model.stay_whole()
+        return step

@@ -1,20 +1,22 @@
 """The training loop, readable top to bottom."""
 
 import hashlib
+import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.batches import Row, share_of_rank
 from trimtab_trainer.data.splits import Split
-from trimtab_trainer.distributed import sum_counts, sum_gradients, sum_over_ranks
+from trimtab_trainer.distributed import losing_a_peer, sum_counts, sum_gradients, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.interruption import Interruption
@@ -43,7 +45,7 @@ def train(run: TrainingRun) -> None:
     while True:
         if run.is_evaluation_due():
             evaluate_and_select(run)
-        if run.is_checkpoint_due():
+        if run.model.agreed(on_main=run.is_checkpoint_due()):
             save_checkpoint(run)
         if run.is_finished:
             return
@@ -61,12 +63,10 @@ def train_one_step(run: TrainingRun) -> None:
     parameters = moving(run.model.trainable, run.state.starts, update=loop.updates)
     targets = sum(run.task.targets(example) for example in examples_of(run.train, batch))
     loss_sum = torch.zeros((), device=device)
-    mine = share_of_rank(batch, rank=run.world.rank, world_size=run.world.world_size)
-    with noticing_shortage(can_shrink=run.micro_batch_size > 1) as shortage:
-        for number, rows in enumerate(run.micro_batches(mine)):
-            if run.stop():
-                break
-            loss_sum += backward(run, rows, number=number, targets=targets)
+    can_shrink = run.micro_batch_size > 1 and run.model.shards is None  # half a pass leaves the peers waiting
+    with losing_a_peer("training", among_other_things=True), noticing_shortage(can_shrink=can_shrink) as shortage:
+        for number, (rows, weight) in enumerate(micro_batches_of_rank(run, batch)):
+            loss_sum += backward(run, rows, number=number, weight=weight, targets=targets)
     told = run.task.take_sums() if isinstance(run.task, Telling) else {}
     total_loss, stops, shortages = sum_over_ranks(
         [float(loss_sum), float(run.stop()), float(shortage.happened)], device
@@ -93,13 +93,28 @@ def train_one_step(run: TrainingRun) -> None:
         log_step(run, rate=rate, norm=norm)
 
 
-def backward(run: TrainingRun, rows: Sequence[Row], *, number: int, targets: float) -> torch.Tensor:
+def micro_batches_of_rank(run: TrainingRun, batch: Sequence[Row]) -> Iterator[tuple[Sequence[Row], float]]:
+    """This rank's part of a global batch, and what each micro batch of it weighs, until somebody must stop.
+
+    Where weights are spread, all ranks go through the model together: one that has nothing left takes a row that weighs nothing.
+    """
+    share = share_of_rank(batch, rank=run.world.rank, world_size=run.world.world_size)
+    mine = run.micro_batches(share)
+    for number in itertools.count():
+        has_more = number < len(mine)
+        going, stopping = run.model.totals(has_more, has_more and run.stop())
+        if stopping or not going:
+            return
+        yield (mine[number], 1.0) if has_more else (batch[:1], 0.0)
+
+
+def backward(run: TrainingRun, rows: Sequence[Row], *, number: int, weight: float, targets: float) -> torch.Tensor:
     """Add one micro batch's gradients; the sum of its losses."""
     batch = run.task.collate(examples_of(run.train, rows))
 
     def loss() -> torch.Tensor:
         seed_dropout(run, number)
-        return run.task.loss(run.model, batch)
+        return weight * run.model.compute(lambda: run.task.loss(run.model, batch))
 
     if run.attack is not None:
         return run.attack.backward(loss, targets=targets)
@@ -118,21 +133,32 @@ def update_weights(run: TrainingRun, parameters: Sequence[nn.Parameter], rate: f
         TrainerError: LossDiverged where that ends the run; the weights are still those before the step.
     """
     training, loop, optimizer = run.config.training, run.state.loop, run.state.optimizer
-    sum_gradients(parameters)
+    if run.model.shards is None:
+        sum_gradients(parameters)
+    else:
+        run.model.shards.take_gradients()
     if run.state.anchor is not None:
-        loop.anchor_penalty = run.state.anchor.pull(run.model.trainable)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm))
+        loop.anchor_penalty = run.model.totals(run.state.anchor.pull(run.model.trainable))[0]
+    norm = clip_gradients(run, parameters)
     if what := what_is_wrong(loop, training.divergence, loss=loss, norm=norm):
         skip_or_stop(loop, training.divergence, what=what, rate=rate)
-        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad(set_to_none=run.model.shards is not None)
         return None
     set_learning_rate(optimizer, rate)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=False)
+    optimizer.zero_grad(set_to_none=run.model.shards is not None)  # shares get theirs from FSDP2
     note_step(loop, training.divergence, loss=loss)
     if training.exponential_moving_average is not None:
         decay = training.exponential_moving_average.decay
         update_average(run.state.average, run.model.trainable, update=loop.updates + 1, decay=decay)
+    return norm
+
+
+def clip_gradients(run: TrainingRun, parameters: Sequence[nn.Parameter]) -> float:
+    """To `maxGradientNorm`; the norm of all gradients before."""
+    own = float(get_total_norm([one.grad for one in parameters if one.grad is not None]))
+    norm = own if run.model.shards is None else math.sqrt(run.model.totals(own**2)[0])
+    clip_grads_with_norm_(parameters, run.config.training.max_gradient_norm, torch.tensor(norm))
     return norm
 
 
@@ -226,7 +252,7 @@ def evaluate_and_select(run: TrainingRun) -> None:
     """Measure the validation split; keep the weights if they are the best so far; stop if they stopped improving."""
     if run.validation is None:
         return
-    with run.state.averaged() if run.step else run.model.untouched():
+    with run.state.averaged() if run.step else run.model.untouched(), run.model.whole():
         evaluate_weights(run, run.validation)
 
 
@@ -291,9 +317,8 @@ def is_better(value: float, than: float, *, is_minimised: bool) -> bool:
 
 
 def save_checkpoint(run: TrainingRun) -> None:
-    """Hand the state over, unless this step is saved already; only the main process writes, all hold the same state."""
+    """Hand the state over, unless this step is saved already; only the main process writes."""
     if run.is_saved:
         return
-    if run.world.is_main:
-        run.save()
+    run.save()
     run.saved, run.saved_at = (run.step, run.state.loop.evaluated_step), time.monotonic()

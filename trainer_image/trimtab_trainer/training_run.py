@@ -31,7 +31,7 @@ class TrainingRun:
     """At the peak of the schedule."""
     state: RunState
     save: Callable[[], None]
-    """Hand the state to the checkpoint writer; only the main process does."""
+    """Hand the state to the checkpoint writer: all of it on the main process, on the others what it lacks, if anything."""
     stop: Callable[[], bool]  # SIGTERM has come
     report: Callable[["TrainingRun"], None]
     """Tell the operator how far the run is."""

@@ -213,17 +213,13 @@ def test_a_reference_takes_two_more_copies_of_what_moves() -> None:
     ],
 )
 def test_the_micro_batch_size_is_chosen_to_fit(changes: dict[str, Any], limit: int | None, expected: int) -> None:
-    size, _ = choose_micro_batch_size(
-        make_job(**changes), smollm2(), share=16, device_type="cpu", bytes_per_value=4, limit=limit
-    )
+    size, _ = choose_micro_batch_size(make_job(**changes), smollm2(), share=16, bytes_per_value=4, limit=limit)
     assert size == expected
 
 
 def test_a_model_that_cannot_fit_is_refused_with_numbers_and_remedy() -> None:
     with pytest.raises(TrainerError) as caught:
-        choose_micro_batch_size(
-            make_job(method={"full": {}}), smollm2(), share=1, device_type="cpu", bytes_per_value=4, limit=2 * GIB
-        )
+        choose_micro_batch_size(make_job(method={"full": {}}), smollm2(), share=1, bytes_per_value=4, limit=2 * GIB)
     assert caught.value.reason is TrainerReason.WILL_NOT_FIT
     for words in (
         "134 M weights",

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from trimtab_trainer.sharding import Share
+
 _ALIGNMENT = 8
 _CODES: dict[Any, str] = {
     torch.float64: "F64",
@@ -31,7 +33,13 @@ _CODES: dict[Any, str] = {
 Signature = tuple[tuple[str, Any, tuple[int, ...]], ...]
 
 
-def signature_of(tensors: Mapping[str, torch.Tensor]) -> Signature:
+def give_shares(tensors: Mapping[str, Any]) -> None:
+    """What the other processes do while the main one takes a snapshot of a state that is spread over all."""
+    for name, _, _ in signature_of(tensors):
+        tensors[name].collect()
+
+
+def signature_of(tensors: Mapping[str, Any]) -> Signature:
     """Names, types and shapes, in the order of the file: larger element types first, so that every tensor is aligned."""
     entries = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
     return tuple(sorted(entries, key=lambda entry: (-entry[1].itemsize, entry[0])))
@@ -67,8 +75,10 @@ class SnapshotBuffer:
         self._copied: Any = None
 
     @torch.no_grad()
-    def copy_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def copy_from(self, tensors: Mapping[str, Any]) -> None:
         """Take the state over. On a GPU this only queues copies, before whatever the stream computes next.
+
+        Of a tensor that is spread over processes, each gives its share when the order of the signature comes to it.
 
         Raises:
             ValueError: a tensor has a type that safetensors does not know.
@@ -78,7 +88,12 @@ class SnapshotBuffer:
         self._layout = self._layout_for(signature, pinned=gpu is not None)
         if signature:
             sources = [tensors[name] for name, _, _ in signature]
-            torch._foreach_copy_(self._layout.views, sources, non_blocking=gpu is not None)
+            if any(isinstance(source, Share) for source in sources):
+                for view, source in zip(self._layout.views, sources, strict=True):
+                    whole = source.collect() if isinstance(source, Share) else source
+                    view.copy_(whole, non_blocking=gpu is not None)
+            else:
+                torch._foreach_copy_(self._layout.views, sources, non_blocking=gpu is not None)
         if gpu is not None:
             self._copied = torch.cuda.current_stream(gpu).record_event()
 

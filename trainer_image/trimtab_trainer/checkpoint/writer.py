@@ -35,7 +35,7 @@ class CheckpointWriter:
     When `save` comes while an upload runs, the snapshot waits in a second buffer; when another one waits there already, the
     newer replaces it. So the newest is never lost, a slow store never stops training, and at most one upload is behind.
 
-    In a run of several processes with replicated state, rank 0 alone makes one.
+    In a run of several processes, rank 0 alone makes one; where weights are spread, the others `give_shares` at each save.
     """
 
     def __init__(
@@ -81,6 +81,10 @@ class CheckpointWriter:
         with self._changed:
             return [checkpoint.committed() for checkpoint in self._chain[-MAX_REPORTED_CHECKPOINTS:]]
 
+    def accepts(self, step: int) -> bool:
+        """Whether `save` would take a snapshot of that step."""
+        return step != self._accepted_step
+
     def save(
         self, tensors: Mapping[str, Any], document: Mapping[str, Any], *, step: int, metrics: Mapping[str, float]
     ) -> float:
@@ -100,7 +104,7 @@ class CheckpointWriter:
         """
         started = time.perf_counter()
         self._raise_error()
-        if step == self._accepted_step:
+        if not self.accepts(step):
             return 0.0
         described = canonical_json(document)
         buffer = self._take_buffer(state_bytes(signature_of(tensors)))

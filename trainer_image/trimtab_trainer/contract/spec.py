@@ -275,7 +275,7 @@ class Training(Document):
     evaluate_every_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations on the validation split. Absent: at every checkpoint by steps."""
     extra_arguments: dict[str, Any] = Field(default_factory=dict, max_length=32)
-    """Unmodelled arguments of the training engine, checked by the trainer: `adamBeta1`, `adamBeta2`, `adamEpsilon`, `logEverySteps`."""
+    """Unmodelled arguments of the training engine, checked by the trainer: `adamBeta1`, `adamBeta2`, `adamEpsilon`, `logEverySteps`, `shardWeights`."""
 
 
 class Distribution(Document):

@@ -62,6 +62,9 @@ def with_known_features(attempt: Attempt, prepared: Prepared) -> Task:
     config, task = attempt.config, prepared.task
     if not is_wanted(config) or not pays(prepared, world_size=attempt.world.world_size):
         return task
+    if prepared.model.shards is not None:
+        logs.fact("features_not_kept", why="weights are spread over processes, which go through all layers together")
+        return task
     trunk = frozen_trunk(prepared.model)
     changing = definition_of(config).changing_inputs(config) or _changing_practice(config)
     if trunk is not None and changing:

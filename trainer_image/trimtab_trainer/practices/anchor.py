@@ -86,21 +86,28 @@ def estimate_fisher(
         Interruption: some rank was asked to stop.
     """
     squares = {name: torch.zeros_like(weight) for name, weight in model.trainable.items()}
+    # Where weights are spread, gradients are sums over all processes: they look at the same example, each at its part of it.
+    repeats = world.world_size if model.shards is not None else 1
     model.module.eval()
-    for example in examples[world.rank :: world.world_size]:
-        if stop():
+    for example in examples if model.shards is not None else examples[world.rank :: world.world_size]:
+        if model.totals(stop())[0]:
             break
         model.module.zero_grad()
-        (task.loss(model, task.collate([example])) / task.targets(example)).backward()
+        batch = task.collate([example])
+        loss = model.compute(lambda: task.loss(model, batch))  # noqa: B023 - called at once
+        (loss / (task.targets(example) * repeats)).backward()
+        if model.shards is not None:
+            model.shards.take_gradients()
         for name, weight in model.trainable.items():
             if weight.grad is not None:
                 squares[name] += weight.grad.detach().square() / len(examples)
     model.module.zero_grad()
     model.train()
-    for name, weight in model.trainable.items():
-        weight.grad = squares[name]
-    sum_gradients(model.trainable.values())  # the same sum over ranks as in training, in the same buffers
-    model.module.zero_grad()
-    if stop():
+    if model.shards is None:
+        for name, weight in model.trainable.items():
+            weight.grad = squares[name]
+        sum_gradients(model.trainable.values())  # the same sum over ranks as in training, in the same buffers
+        model.module.zero_grad()
+    if model.totals(stop())[0]:
         raise Interruption("SIGTERM while estimating the Fisher information")
     return squares
