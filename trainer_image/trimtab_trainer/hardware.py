@@ -2,9 +2,14 @@
 
 import math
 import time
+from importlib.metadata import version
+from typing import Any
 
 import torch
+from transformers.integrations.liger import apply_liger_kernel
+from transformers.utils import is_liger_kernel_available
 
+from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.spec import Distribution
 from trimtab_trainer.errors import TrainerError
@@ -29,6 +34,17 @@ def choose_device(distribution: Distribution, *, local_rank: int) -> torch.devic
             f"PyTorch {torch.__version__} sees {visible}. Use a profile with an accelerator and a CUDA image, or set 0.",
         )
     return torch.device("cuda", local_rank)
+
+
+def use_fused_kernels(module: Any, device: torch.device) -> None:
+    """Liger's kernels for norms, rotations and gates (Hsu et al., 2024, arXiv:2410.10989), where image and accelerator have them.
+
+    Losses stay ours: they never hold all logits either.
+    """
+    if device.type == "cuda" and is_liger_kernel_available():
+        apply_liger_kernel(module, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+        replaced = sum("forward" in vars(part) for part in module.modules())  # none in architectures that it does not know
+        logs.fact("fused_kernels", library="liger-kernel", version=version("liger-kernel"), modules=replaced)
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:

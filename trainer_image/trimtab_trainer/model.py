@@ -16,6 +16,7 @@ from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.distributed import from_main, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.hardware import use_fused_kernels
 from trimtab_trainer.sharding import Shards, Share
 from trimtab_trainer.weight_files import load_weights
 
@@ -234,6 +235,7 @@ def prepare(
         if keeps_base and not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(precision)
     set_products(module, precision)
+    use_fused_kernels(module, device)
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)
 
