@@ -30,6 +30,8 @@ from trimtab_operator.state import Manifest, ObjectRef
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"
+_AS_IT_IS = {"fieldValidation": "Ignore"}
+"""The server need not look for unknown fields: it would only warn of them, and nobody reads warnings to a program."""
 _PAGE = 100
 """Objects in one page of a list: small enough not to hold up the event loop."""
 
@@ -90,7 +92,7 @@ class Client:
         """Create an object; AlreadyExistsError where the name is taken."""
         resource = resource_of(manifest["kind"])
         path = resource.path(manifest["metadata"].get("namespace", ""))
-        query = {"fieldManager": names.FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        query = {"fieldManager": names.FIELD_MANAGER, **_AS_IT_IS} | ({"dryRun": "All"} if dry_run else {})
         return await self._call("POST", path, ("CREATE", resource.plural), body=manifest, query=query)
 
     async def apply(self, manifest: Manifest) -> Manifest:
@@ -132,7 +134,7 @@ class Client:
             metadata["namespace"] = ref.namespace
         body = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "status": status}
         path = resource.path(ref.namespace, ref.name, "status")
-        return await self._call("PUT", path, ("UPDATE", resource.plural), body=body)
+        return await self._call("PUT", path, ("UPDATE", resource.plural), body=body, query=_AS_IT_IS)
 
     async def delete(self, ref: ObjectRef, *, propagation: str = "Background") -> Manifest:
         """Delete exactly the object of `ref`: uid and resourceVersion are preconditions."""

@@ -5,7 +5,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from trimtab_operator.echoes import is_echo, without_echoes
+from trimtab_operator import echoes
+from trimtab_operator.echoes import is_echo, is_urgent, without_echoes
 
 VERSION = 7
 """At which the Store knows the object."""
@@ -35,16 +36,36 @@ ERROR = orjson.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410,
         pytest.param(event("DELETED"), False, id="a deletion"),
         pytest.param(BOOKMARK, False, id="a bookmark"),
         pytest.param(ERROR, False, id="an error"),
-        pytest.param(b'{"type": "MODIFIED", "obj', False, id="half a line"),
-        pytest.param(b"", False, id="an empty line"),
     ],
 )
 def test_echo(line: bytes, *, echo: bool) -> None:
-    assert is_echo(line, is_known) == echo
+    assert is_echo(orjson.loads(line), is_known) == echo
 
 
-LINES = [event("ADDED"), event("MODIFIED", version=8), BOOKMARK, event("MODIFIED", version=6), event("DELETED"), ERROR]
-NEWS = [LINES[1], BOOKMARK, LINES[4], ERROR]
+@pytest.mark.parametrize(
+    ("line", "urgent"),
+    [
+        pytest.param(event("ADDED", kind="FineTuneJob"), True, id="a new job"),
+        pytest.param(event("MODIFIED", kind="FineTuneJob"), False, id="a job goes on"),
+        pytest.param(event("ADDED"), False, id="an attempt's Job, which we have made"),
+        pytest.param(BOOKMARK, False, id="a bookmark"),
+        pytest.param(ERROR, False, id="an error"),
+    ],
+)
+def test_urgent(line: bytes, *, urgent: bool) -> None:
+    assert is_urgent(orjson.loads(line)) == urgent
+
+
+LINES = [
+    event("ADDED"),
+    event("MODIFIED", version=8),
+    BOOKMARK,
+    event("MODIFIED", version=6),
+    event("DELETED"),
+    ERROR,
+    b"no event at all",
+]
+NEWS = [LINES[1], BOOKMARK, LINES[4], ERROR, LINES[6]]
 
 
 STREAM = b"".join(line + b"\n" for line in LINES)
@@ -59,7 +80,27 @@ STREAM = b"".join(line + b"\n" for line in LINES)
         pytest.param({}, 10_000, LINES, id="a list is no watch"),
     ],
 )
-async def test_stream(query: dict[str, str], size: int, lines: list[bytes]) -> None:
+async def test_stream(monkeypatch: pytest.MonkeyPatch, query: dict[str, str], size: int, lines: list[bytes]) -> None:
+    monkeypatch.setattr(echoes, "_ANSWER_SECONDS", 0)
+    assert await read(query, size, is_known) == lines
+
+
+async def test_an_answer_that_comes_with_its_event_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: set[str] = set()
+
+    async def answer() -> None:
+        answered.add("known")
+
+    def is_answered(_kind: str, uid: str, _version: int) -> bool:
+        return uid in answered
+
+    monkeypatch.setattr(echoes, "until_answered", answer)
+    assert await read({"watch": "true"}, 10_000, is_answered) == [BOOKMARK, LINES[4], ERROR, LINES[6]]
+
+
+async def read(query: dict[str, str], size: int, known: echoes.Known) -> list[bytes]:
+    """What Kopf reads of the stream, when it comes in pieces of this size."""
+
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -71,8 +112,7 @@ async def test_stream(query: dict[str, str], size: int, lines: list[bytes]) -> N
     application.router.add_get("/jobs", answer)
     async with (
         TestServer(application) as server,
-        ClientSession(response_class=without_echoes(is_known)) as session,
+        ClientSession(response_class=without_echoes(known)) as session,
         session.get(server.make_url("/") / "jobs", params=query) as response,
     ):
-        read = b"".join([chunk async for chunk in response.content.iter_chunked(2**20)])
-    assert read.splitlines() == lines
+        return b"".join([chunk async for chunk in response.content.iter_chunked(2**20)]).splitlines()
