@@ -36,20 +36,22 @@ class Document(BaseModel):
         They refuse fields that they do not know, and miss nothing where a field that was added since is off. What is on
         by default is said, so that another default changes nothing of an old job.
         """
-        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        sparse: dict[str, Any] = _without_off(self.to_json(), said)
-        return sparse
+        wire = self.to_json()
+        for name, field in type(self).model_fields.items():
+            key, value = field.serialization_alias or name, getattr(self, name)
+            if key in wire:
+                wire[key] = _sparse(value, wire[key])
+                if not wire[key] and not field.is_required() and value == field.get_default(call_default_factory=True):
+                    del wire[key]
+        return wire
 
 
-def _without_off(value: Any, said: Any) -> Any:
-    """`said` is the same value without defaults."""
-    if isinstance(value, dict):
-        known = said if isinstance(said, dict) else {}
-        return {key: _without_off(part, known.get(key)) for key, part in value.items() if part or key in known}
+def _sparse(value: Any, wire: Any) -> Any:
+    if isinstance(value, Document):
+        return value.to_sparse_json()
     if isinstance(value, list):
-        others = said if isinstance(said, list) else [None] * len(value)
-        return [_without_off(part, other) for part, other in zip(value, others, strict=True)]
-    return value
+        return [_sparse(part, its_wire) for part, its_wire in zip(value, wire, strict=True)]
+    return wire
 
 
 def rules(*validations: tuple[str, str]) -> ConfigDict:

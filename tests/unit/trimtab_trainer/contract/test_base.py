@@ -32,7 +32,7 @@ class OldRun(Document):
     """As an earlier release knows it."""
 
     sources: list[OldSource]
-    flavour: Flavour
+    flavour: Flavour = Flavour(spicy=Settings())
     rate: float = 0.5
     seed: int = 42
 
@@ -47,7 +47,7 @@ class NewRun(Document):
     """As this release knows it."""
 
     sources: list[NewSource]
-    flavour: Flavour
+    flavour: Flavour = Flavour(spicy=Settings())
     rate: float = 0.5
     seed: int = 42
     smoothing: float = 0.0
@@ -57,7 +57,7 @@ class NewRun(Document):
 
 
 def run(**changes: Any) -> NewRun:
-    return NewRun.model_validate({"sources": [{"uri": "s3://a"}], "flavour": {"plain": {}}} | changes)
+    return NewRun.model_validate({"sources": [{"uri": "s3://a"}]} | changes)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_what_an_earlier_release_cannot_do_it_refuses(changes: dict[str, Any]) -
 
 
 def test_what_is_on_by_default_is_said_so_that_another_default_changes_nothing_of_an_old_job() -> None:
-    assert run().to_sparse_json() == {"sources": [{"uri": "s3://a"}], "flavour": {"plain": {}}, "rate": 0.5, "seed": 42}
+    assert run().to_sparse_json() == {"sources": [{"uri": "s3://a"}], "flavour": {"spicy": {}}, "rate": 0.5, "seed": 42}
