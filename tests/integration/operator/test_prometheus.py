@@ -1,23 +1,25 @@
 """Analyses that ask a real Prometheus, which scrapes what the servers count."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import start_http_server
+from prometheus_client import Gauge, start_http_server
 from tests.integration.operator.conftest import eventually
 from tests.support.cluster import Manifest
 from tests.support.operator_process import free_port
 from tests.support.prometheus import Prometheus
+from tests.support.rollout_world import RolloutWorld
 from tests.support.rollouts import observed
 from tests.support.times import NOW
 
 from trimtab_operator.api.v1alpha1.analysis import Analysis, Measurement, Metric
 from trimtab_operator.cluster.measuring import Measuring
 from trimtab_operator.cluster.servers import Servers
-from trimtab_operator.plan.model_rollout.analysis import record
+from trimtab_operator.plan.model_rollout.analysis import due, record
 from trimtab_operator.state import DueMetric
 from trimtab_trainer.server.metrics import Metrics
 
@@ -32,6 +34,7 @@ class Counted:
 
     def __init__(self, directory: Path) -> None:
         self.metrics, port = Metrics(), free_port()
+        self.score = Gauge("score", "By the test.", ["version"], registry=self.metrics.registry)
         self._server, _ = start_http_server(port, "127.0.0.1", self.metrics.registry)
         self.prometheus = Prometheus(directory, port)
         self.prometheus.start()
@@ -142,3 +145,45 @@ async def test_a_prometheus_that_goes_and_comes_back(counted: Counted) -> None:
     back = await measured(counted.prometheus.address, "up", canary="tone-v2", condition="result == 1")
     assert (away.phase, back.phase) == ("Error", "Successful")
     assert "cannot be asked: ClientConnectorError" in away.message
+
+
+class WatchedRollout(RolloutWorld):
+    """A rollout in memory whose measurements are taken as the operator takes them."""
+
+    def one_pass(self) -> bool:
+        wanted = due(self.observed, now=self.now)
+        self.samples |= asyncio.run(Measuring(Servers())(wanted, self.observed))
+        return super().one_pass()
+
+
+def test_it_decides_about_a_rollout(counted: Counted) -> None:
+    """A bad value takes the canary back, no value stops it, a good one lets it through."""
+    metric = {
+        "name": "score",
+        "provider": {"prometheus": {"address": counted.prometheus.address, "query": 'score{version="{{canary}}"}'}},
+        "failureCondition": "result > 0.5",
+        "count": 2,
+        "consecutiveErrorLimit": 1,
+    }
+    steps = [{"setWeight": 30}, {"analysis": {"metrics": [metric]}}]
+    world = WatchedRollout(version=1, strategy={"canary": {"steps": steps}}).settle()
+    score = counted.score.labels("support-tone-v2")
+    score.set(0.9)
+    counted.until("score", {"support-tone-v2": 0.9})
+    world.change(version=2)
+    assert (world.status.state, world.told, world.ready) == ("RolledBack", {1: 100}, ("False", "AnalysisFailed"))
+    assert "Metric score of step 1: result 0.9, bad where `result > 0.5`" in world.message
+
+    counted.prometheus.stop()
+    score.set(0.1)
+    world.act("retry").advance(10)
+    assert (world.status.state, world.told, world.ready) == ("Paused", {1: 70, 2: 30}, ("False", "AnalysisError"))
+    assert "could not be measured 2 times in a row" in world.message
+
+    counted.prometheus.start()
+    counted.prometheus.wait_ready()
+    counted.until("score", {"support-tone-v2": 0.1})
+    world.act("retry:2")
+    assert (world.status.state, world.told) == ("Progressing", {1: 70, 2: 30}), "one of two measurements"
+    world.advance(10)
+    assert (world.status.stable_version, world.told) == (2, {2: 100})
