@@ -43,7 +43,9 @@ def use_fused_kernels(module: Any, device: torch.device) -> None:
     """
     if device.type == "cuda" and is_liger_kernel_available():
         apply_liger_kernel(module, {"cross_entropy": False, "fused_linear_cross_entropy": False})
-        replaced = sum("forward" in vars(part) for part in module.modules())  # none in architectures that it does not know
+        replaced = sum(
+            "forward" in vars(part) for part in module.modules()
+        )  # none in architectures that it does not know
         logs.fact("fused_kernels", library="liger-kernel", version=version("liger-kernel"), modules=replaced)
 
 

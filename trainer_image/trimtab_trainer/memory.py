@@ -87,8 +87,10 @@ def estimate_memory(
     state = 4 * trained * (4 + 2 * average + anchor + fisher + reference)
     activations = bytes_per_value * texts * tokens * per_token + 3 * 4 * min(CHUNK_LOGITS, tokens * facts.words)
     if machine.shards > 1:
-        # While training, weights and gradients of what is gathered; all weights while measuring, which keeps no activations.
-        activations = max(activations + 2 * 4 * gathered_parameters(facts), weights)
+        # While training, weights and gradients of what is gathered, and what autocast made of each layer's weights, which the
+        # backward pass needs again; all weights while measuring, which keeps no activations.
+        casts = bytes_per_value * facts.parameters if bytes_per_value < 4 else 0  # noqa: PLR2004 - float32 needs none
+        activations = max(activations + casts + 2 * 4 * gathered_parameters(facts), weights)
     return MemoryEstimate(
         parameters=facts.parameters,
         trained_parameters=trained,

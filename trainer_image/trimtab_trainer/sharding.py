@@ -210,7 +210,7 @@ def hollow(module: nn.Module) -> nn.Module:
 
 
 def _mean_divisor(fully_shard: Any, mesh: Any, device: torch.device) -> float:
-    """By what FSDP2 divides sums of gradients: the world size; 1 with gloo before torch 2.7, which adds where it was asked for a mean."""
+    """By what FSDP2 divides sums of gradients: the world size; 1 with the gloo of torch 2.6, which adds where it is asked for a mean."""
     probe = fully_shard(nn.Linear(1, dist.get_world_size(), bias=False, device=device), mesh=mesh)
     with _saving_without_versions(device):
         total = probe(torch.ones(1, 1, device=device)).sum()
@@ -227,7 +227,7 @@ def _complete_cpu_streams() -> None:
 
 
 def _saving_without_versions(device: torch.device) -> Any:
-    """Before torch 2.7, weights that FSDP2 gathers anew for the backward pass count as changed on CPUs; what hooks save is not checked."""
+    """With torch 2.6 on CPUs, weights that FSDP2 gathers anew for the backward pass count as changed; what hooks save is not checked."""
     if device.type == "cuda":
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.detach(), lambda tensor: tensor)

@@ -69,8 +69,11 @@ def test_a_share_of_the_state_takes_a_share_of_the_memory(tmp_path: Path) -> Non
     )
     assert shared.weights == alone.weights // 8
     assert shared.training_state == alone.training_state // 8
-    # Weights that are whole for a while are counted.
+    # Weights that are whole for a while are counted, and their casts.
     assert shared.activations >= alone.weights
+    halves = estimate_memory(make_job(**FULL), facts, tokens=4096, bytes_per_value=2, machine=Machine("cuda", 8))
+    apart = estimate_memory(make_job(**FULL), facts, tokens=4096, bytes_per_value=2, machine=Machine("cuda"))
+    assert halves.activations - apart.activations == 2 * facts.parameters + 8 * gathered_parameters(facts)
     outside = 258 * 32 + 32
     assert gathered_parameters(facts) == outside + (facts.parameters - outside)  # both of its two layers
 
