@@ -42,6 +42,8 @@ from turn import turn
 from trimtab_operator.cluster.connection import Connection, connect
 
 Result = dict[str, Any]
+_UNTIL_KNOWN_SECONDS = 35
+"""It looks for new kinds every 30 s. Until then it reads the owner of each new object, which no cluster does for long."""
 ROWS = {
     "version": "version",
     "steady_p50_ms": "steady load, accepted until the Job is seen, ms: p50",
@@ -197,6 +199,8 @@ def main() -> None:
         install_trimtab()
         if options.peer:
             kubeflow.install()
+        say(f"{_UNTIL_KNOWN_SECONDS} s until the garbage collector has noticed the new kinds")
+        time.sleep(_UNTIL_KNOWN_SECONDS)
         connection = dataclasses.replace(connect(), agent="trimtab-benchmark")
         result = asyncio.run(benchmark(connection, options, api_server))
     show(result)
