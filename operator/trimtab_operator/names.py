@@ -105,6 +105,6 @@ def analysis_job(rollout: str, measurement: str) -> str:
     return child_name(rollout, f"ask-{hashlib.sha256(measurement.encode()).hexdigest()[:8]}")
 
 
-def server(rollout: str) -> str:
-    """Name of a rollout's Deployment and ConfigMap; its Service has the rollout's own name."""
-    return child_name(rollout, "server")
+def server(rollout: str, version: int | None = None) -> str:
+    """Name of a rollout's Deployment and ConfigMap; its Service has the rollout's own name. Of the servers of one version: their Service too."""
+    return child_name(rollout, "server" if version is None else f"server-v{version}")

@@ -55,6 +55,10 @@ def steps(*chosen: Changes) -> Changes:
     return {"spec.strategy": {"canary": {"steps": list(chosen)}}}
 
 
+def behind_gateway(gateway: Changes, **vllm: Any) -> Changes:
+    return {"spec.serving": {"vllm": {"image": "vllm:1", "gateway": gateway, **vllm}}}
+
+
 def metric(**changes: Any) -> Changes:
     """An analysis of one metric that is wrong in one place."""
     wrong = {key: value for key, value in (METRIC | changes).items() if value is not None}
@@ -183,6 +187,18 @@ ACCEPTED = [
         "",
         {"spec.serving": {"vllm": {"image": "vllm:1", "arguments": ["--max-model-len=8192", "--model-impl=auto"]}}},
         "vllm",
+    ),
+    row("ModelRollout", "", behind_gateway({"parentRefs": [{"name": "public"}]}), "a Gateway"),
+    row(
+        "ModelRollout",
+        "",
+        behind_gateway(
+            {
+                "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}, {"name": "inside"}],
+                "hostnames": ["tone.example.com", "*.models.example.com"],
+            }
+        ),
+        "Gateways of other namespaces",
     ),
     row("ModelRollout", "", {"spec.serving": {"kserve": {"inferenceService": "tone"}}}, "kserve"),
     row("ModelRollout", "", {"spec.strategy": {"canary": {"steps": []}}}, "no steps"),
@@ -356,6 +372,19 @@ REFUSED = [
             f"vllm with {argument}",
         )
         for argument in ("--host=0.0.0.0", "--served_model_name", "--trust-remote-code", "--trust", "--model=/tmp")
+    ),
+    row("ModelRollout", "spec.serving.vllm.gateway.parentRefs", behind_gateway({}), "a route that nobody takes"),
+    row(
+        "ModelRollout",
+        "spec.serving.vllm.gateway.hostnames",
+        behind_gateway({"parentRefs": [{"name": "public"}], "hostnames": ["https://tone.example.com"]}),
+        "an address as host name",
+    ),
+    row(
+        "ModelRollout",
+        "maxLoraRank is for adapters",
+        behind_gateway({"parentRefs": [{"name": "public"}]}, maxLoraRank=16),
+        "a LoRA rank of whole models",
     ),
     row("ModelRollout", "spec.serving.vllm.image", {"spec.serving": {"vllm": {}}}, "vllm without an image"),
     row(

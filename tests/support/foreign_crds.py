@@ -13,6 +13,7 @@ import yaml
 from tests.support.cluster import Manifest
 
 KSERVE = "github.com/kserve/kserve@v0.20.0"
+GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.1"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -28,6 +29,14 @@ def module(name: str) -> Path:
 
 def inference_services() -> Manifest:
     """KServe's CRD."""
-    path = module(KSERVE) / "config" / "crd" / "full" / "serving.kserve.io_inferenceservices.yaml"
+    return _read(module(KSERVE) / "config" / "crd" / "full" / "serving.kserve.io_inferenceservices.yaml")
+
+
+def http_routes() -> Manifest:
+    """Gateway API's CRD of routes, of its standard channel."""
+    return _read(module(GATEWAY_API) / "config" / "crd" / "standard" / "gateway.networking.k8s.io_httproutes.yaml")
+
+
+def _read(path: Path) -> Manifest:
     crd: Manifest = yaml.load(path.read_text(), Loader=_LOADER)
     return crd

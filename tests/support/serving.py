@@ -153,6 +153,9 @@ class FolderSource:
         self._refuse(served.name)
         return self.folders[served.name]
 
+    def whole(self, _config: ServerConfig, served: ServedVersion) -> None:
+        self._refuse(served.name)
+
     def discard(self, served: ServedVersion) -> None:
         self.discarded.append(served.name)
 

@@ -11,7 +11,7 @@ import orjson
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import Reason
 from trimtab_operator.cluster.client import Client
-from trimtab_operator.cluster.resources import OUR_KINDS, WATCHED_KINDS, resource_of
+from trimtab_operator.cluster.resources import OUR_KINDS, READ_EVERY_TIME, WATCHED_KINDS, resource_of
 from trimtab_operator.cluster.store import Store
 from trimtab_operator.cluster.trim import Stored, controller_uid
 from trimtab_operator.errors import AlreadyExistsError, ConflictError, NotFoundError, OperatorError, RejectedError
@@ -130,7 +130,8 @@ class Applier:
             live = known.body() if known is not None else None
         else:
             seen, now = self._seen.setdefault(owner.uid, {}), self._clock()
-            if accepted.get(key, "").startswith(digest) and now - seen.get(key, now) < _TRUST_SECONDS:
+            trusted = kind not in READ_EVERY_TIME
+            if trusted and accepted.get(key, "").startswith(digest) and now - seen.get(key, now) < _TRUST_SECONDS:
                 return False
             live, seen[key] = await self._read(manifest), now
         if live is not None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from trimtab_operator.cluster.apply import Applier
 from trimtab_operator.cluster.client import Client
 from trimtab_operator.cluster.events import EventWriter
+from trimtab_operator.cluster.gateway import RouteReader
 from trimtab_operator.cluster.kserve import InferenceReader
 from trimtab_operator.cluster.measuring import Measuring
 from trimtab_operator.cluster.observe import Observer
@@ -38,6 +39,7 @@ class Cluster:
         self._client = client
         self.measure = Measuring(servers)
         self.inference = InferenceReader(client)
+        self.route = RouteReader(client)
         self._reports = reports
         self._servers = servers
         self._rejections = Rejections()

@@ -1,5 +1,6 @@
 """Everything that matters to one object, as the Store shows it."""
 
+from collections.abc import Collection
 from typing import TypeVar
 
 from trimtab_operator import names
@@ -88,8 +89,8 @@ class Observer:
         versions = self._versions(stored.namespace, rollout.spec.model_name)
         wanted = next((version for version in versions if version.spec.version == rollout.spec.version), None)
         stable = next((version for version in versions if version.spec.version == rollout.status.stable_version), None)
-        deployment, service = (
-            next(iter(self._store.owned(stored.uid, child)), None) for child in ("Deployment", "Service")
+        deployments, services = (
+            tuple(found.body() for found in self._store.owned(stored.uid, child)) for child in ("Deployment", "Service")
         )
         jobs = self._store.owned(stored.uid, "Job")
         return ObservedRollout(
@@ -101,9 +102,11 @@ class Observer:
             stable_storage=self._named(StorageProfile, "", stable.spec.storage) if stable else None,
             reports=self._servers.reports(stored.uid),
             listening_since=self._servers.listening_since,
-            deployment=deployment.body() if deployment else None,
-            service=service.body() if service else None,
-            pods=self._server_pods(stored, deployment),
+            deployment=next(iter(deployments), None),
+            service=next(iter(services), None),
+            deployments=deployments,
+            services=services,
+            pods=self._server_pods(stored, [deployment["metadata"]["name"] for deployment in deployments]),
             jobs=tuple(found.body() for found in jobs),
             job_pods=tuple(pod.body() for found in jobs for pod in self._store.owned(found.uid, "Pod")),
             rejected=self._rejections.of(stored),
@@ -135,11 +138,11 @@ class Observer:
         named = (servers.profile if servers else None) or (version.spec.profile if version else "")
         return self._profile(TrainingProfile, named)
 
-    def _server_pods(self, rollout: Stored, deployment: Stored | None) -> tuple[Manifest, ...]:
-        if deployment is None:
+    def _server_pods(self, rollout: Stored, deployments: Collection[str]) -> tuple[Manifest, ...]:
+        if not deployments:
             return ()
         pods = (pod.body() for pod in self._store.having(trim.pods_of_rollout(rollout.namespace, rollout.name)))
-        return tuple(pod for pod in pods if is_server(pod, deployment.name))
+        return tuple(pod for pod in pods if is_server(pod, deployments))
 
     def _named(self, kind: type[_Kind], namespace: str, name: str) -> _Kind | None:
         stored = self._store.get(kind.resource.kind, namespace, name) if name else None
@@ -173,10 +176,12 @@ def _attempt(job: Stored) -> tuple[int, str]:
     return (int(label) if label.isdigit() else 0, job.name)
 
 
-def is_server(pod: Manifest, deployment: str) -> bool:
+def is_server(pod: Manifest, deployments: Collection[str]) -> bool:
     """A pod's label is anybody's claim; its controller is the API server's word."""
     owners = pod["metadata"].get("ownerReferences") or ()
     return any(
-        owner.get("controller") and owner.get("kind") == "ReplicaSet" and owner["name"].rpartition("-")[0] == deployment
+        owner.get("controller")
+        and owner.get("kind") == "ReplicaSet"
+        and owner["name"].rpartition("-")[0] in deployments
         for owner in owners
     )

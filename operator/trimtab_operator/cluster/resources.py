@@ -57,11 +57,15 @@ _WRITTEN = (
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     # Optional: asked for by name, never watched, so that a cluster without KServe needs nothing.
     Resource("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices"),
+    # Likewise.
+    Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
     Resource("v1", "Event", "events"),
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
     Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews", namespaced=False),
 )
 
+READ_EVERY_TIME = frozenset({"HTTPRoute"})
+"""No watch shows them, and requests depend on them."""
 WATCHED_KINDS = frozenset(resource.kind for resource in WATCHED)
 OUR_KINDS = frozenset(resource.kind for resource in OURS)
 _BY_KIND = {resource.kind: resource for resource in (*WATCHED, *_WRITTEN)}

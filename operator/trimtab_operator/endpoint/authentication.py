@@ -115,7 +115,7 @@ class Authenticator:
         return Speaker(stored, _current_attempt(stored, job["metadata"]["name"]))
 
     async def server(self, authorization: str, *, namespace: str, name: str) -> ServerSpeaker:
-        """The server behind a request: a pod of the rollout's own Deployment.
+        """The server behind a request: a pod of one of the rollout's own Deployments.
 
         Raises:
             Refusal: with the reason, for every other request.
@@ -127,9 +127,8 @@ class Authenticator:
         if stored is None:
             raise Refusal(404, f"ModelRollout '{namespace}/{name}' does not exist")
         metadata = (await self._pod_of(bearer))["metadata"]
-        deployment = self._store.get("Deployment", namespace, names.server(name))
-        ours = deployment is not None and deployment.owner == stored.uid
-        if not ours or not is_server({"metadata": metadata}, names.server(name)):
+        deployments = [deployment.name for deployment in self._store.owned(stored.uid, "Deployment")]
+        if not is_server({"metadata": metadata}, deployments):
             raise Refusal(403, f"pod '{bearer.pod_name}' is no server of ModelRollout '{namespace}/{name}'")
         key = (metadata.get("annotations") or {}).get(names.SERVER_CONFIG_ANNOTATION, "")
         return ServerSpeaker(stored, bearer.pod_name, bearer.pod_uid, key)

@@ -17,7 +17,8 @@ from trimtab_operator.validation.model_rollout.compose import check
 async def reconcile(stored: Stored, cluster: Cluster, *, settings: Settings, now: datetime) -> Pass:
     """Observe, measure what is due, check, plan, apply, status, report."""
     observed = cluster.observe.rollout(stored)
-    observed = replace(observed, inference=await cluster.inference(observed.rollout))
+    rollout = observed.rollout
+    observed = replace(observed, inference=await cluster.inference(rollout), route=await cluster.route(rollout))
     asked = due(observed, now=now)
     observed = replace(observed, samples=await cluster.measure(asked, observed))
     observed = with_answers(observed, asked, now=now)

@@ -75,6 +75,16 @@ class ObservedInference:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedRoute:
+    """The HTTPRoute of a rollout, read live in this pass."""
+
+    body: Manifest | None = None
+    """None: there is none yet, or see the problem."""
+    problem: Problem | None = None
+    """Why it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class ObservedRollout:
     """A ModelRollout, the versions of its model, and its server."""
 
@@ -104,6 +114,12 @@ class ObservedRollout:
     """Pods controlled by those Jobs."""
     inference: ObservedInference | None = None
     """Only with `serving.kserve`."""
+    route: ObservedRoute | None = None
+    """Only where whole models are served by vLLM."""
+    deployments: tuple[Manifest, ...] = ()
+    """All of this ModelRollout: one for each version where whole models are served by vLLM."""
+    services: tuple[Manifest, ...] = ()
+    """Likewise."""
 
     @property
     def wanted(self) -> ModelVersion | None:

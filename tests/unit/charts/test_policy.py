@@ -40,6 +40,18 @@ def test_rights_at_inference_services_are_asked_for(enabled: str, verbs: list[st
 
 
 @pytest.mark.parametrize(
+    ("enabled", "routes", "may_delete"), [("false", [], False), ("true", ["get", "create", "patch"], True)]
+)
+def test_rights_at_routes_are_asked_for(enabled: str, routes: list[str], may_delete: bool) -> None:  # noqa: FBT001 - a case
+    roles = of_kind(render("", f"gatewayAPI.enabled={enabled}"), "ClusterRole", "Role")
+    rules = [rule for role in roles for rule in role["rules"]]
+    assert [verb for rule in rules if "httproutes" in rule["resources"] for verb in rule["verbs"]] == routes
+    for resource in ("deployments", "services"):
+        verbs = {verb for rule in rules if resource in rule["resources"] for verb in rule["verbs"]}
+        assert ("delete" in verbs) == may_delete, resource
+
+
+@pytest.mark.parametrize(
     ("values", "where"),
     [("", {"any": True}), ("ci/namespaced.yaml", {"matchNames": ["default"]})],
 )

@@ -41,7 +41,8 @@ def main() -> int:
     try:
         scratch = use_scratch(Path(os.environ.get(SCRATCH_VARIABLE, mounts.SCRATCH_DIRECTORY)))
         config = read_config(Path(os.environ.get(CONFIG_VARIABLE, mounts.CANARY_JOB_FILE)))
-        message = measure(config, questions_of(config, scratch), Endpoint(config.endpoint))
+        stable = Endpoint(config.stable_endpoint) if config.stable_endpoint else None
+        message = measure(config, questions_of(config, scratch), Endpoint(config.endpoint), stable=stable)
     except TrainerError as error:
         message = TerminationMessage(reason=error.reason, message=str(error)[:1024])
     return termination.write(message)
@@ -73,8 +74,16 @@ def questions_of(config: CanaryJobConfig, scratch: Path) -> list[Question]:
     return questions(read_examples(named_files(fetched), source, allowed=allowed), config)
 
 
-def measure(config: CanaryJobConfig, asked: list[Question], endpoint: Endpoint) -> TerminationMessage:
+def measure(
+    config: CanaryJobConfig, asked: list[Question], endpoint: Endpoint, *, stable: Endpoint | None = None
+) -> TerminationMessage:
     """Both versions' values.
+
+    Args:
+        config: what to measure.
+        asked: the rows.
+        endpoint: the canary's, and the stable version's where that has none of its own.
+        stable: the stable version's.
 
     Raises:
         TrainerError: a row that the server refuses, or a server that does not answer.
@@ -84,7 +93,8 @@ def measure(config: CanaryJobConfig, asked: list[Question], endpoint: Endpoint) 
     with ThreadPoolExecutor(_TOGETHER, thread_name_prefix="ask") as pool:
         # Both are under way at once: what slows or disturbs the servers meets both.
         under_way = {
-            model: pool.map(partial(endpoint.ask, model=model), asked) for model in (config.canary, config.stable)
+            model: pool.map(partial(where.ask, model=model), asked)
+            for model, where in ((config.canary, endpoint), (config.stable, stable or endpoint))
         }
         for model, answers in under_way.items():
             pairs = [(question.expected, answer) for question, answer in zip(asked, answers, strict=True)]

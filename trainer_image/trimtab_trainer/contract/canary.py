@@ -22,11 +22,13 @@ class CanaryJobConfig(Document):
 
     schema_: Literal["trimtab.dev/canary-job/v1"] = Field(default=CANARY_JOB_SCHEMA, alias="schema")
     endpoint: str
-    """Address of the rollout's Service."""
+    """Address of the Service that reaches the canary."""
     canary: str
     """Name of the ModelVersion that is asked."""
     stable: str
     """The one that it is compared with."""
+    stable_endpoint: str = ""
+    """Where that one has servers of its own."""
     task: Task
     data: DataSource
     metric: AnswerMetric

@@ -219,6 +219,7 @@ class ServerConfig(Document):
     max_waiting_requests: int = Field(default=64, ge=0)
     """Requests that may wait beside them; one more is answered 429."""
     offer_base_model: bool = True
-    """Answer for the model name `base` too. Where every version is a whole model, that takes the base model's memory."""
+    """Answer for the model name `base` too. Where every version is a whole model, that takes the base model's memory. False before vLLM: it is
+    started with the first version, a whole model."""
     termination_grace_seconds: int = Field(default=60, ge=1)
     """Seconds between SIGTERM and SIGKILL: open requests may take as long, less a margin."""

@@ -39,17 +39,51 @@ def _router_resources() -> ResourceRequirements:
     return ResourceRequirements.model_validate(resources)
 
 
-class VllmServing(Servers):
-    """vLLM, with LoRA adapters of one base model that come and go while it runs.
+class ParentRef(Document):
+    """A Gateway that takes the route."""
 
-    A router of Trimtab's beside it, in the same pod, fetches and verifies base model and adapters, has vLLM load them, routes by weight and
-    counts for the analyses. vLLM itself listens inside the pod only.
+    name: str = Field(min_length=1, max_length=253)
+    """Its name."""
+    namespace: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Where it is. Absent: the rollout's namespace. A Gateway of another one lets in whom its listeners' `allowedRoutes` name."""
+    section_name: str | None = Field(default=None, min_length=1, max_length=253)
+    """One of its listeners. Absent: all of them."""
+
+
+Hostname = Annotated[
+    str,
+    Field(
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        min_length=1,
+    ),
+]
+
+
+class GatewayRouting(Document):
+    """The HTTPRoute of Gateway API that divides the requests between versions, each of which has servers of its own. It has the rollout's name."""
+
+    parent_refs: list[ParentRef] = Field(min_length=1, max_length=8)
+    """Gateways that take it."""
+    hostnames: list[Hostname] = Field(default_factory=list, max_length=16)
+    """Host names whose requests are the model's. Empty: all that the Gateways' listeners take."""
+
+
+class VllmServing(Servers):
+    """vLLM: LoRA adapters of one base model that come and go while it runs, or, with `gateway`, whole models, each on servers of its own.
+
+    A router of Trimtab's beside it, in the same pod, fetches and verifies what vLLM loads, routes adapters by weight and counts for the
+    analyses. vLLM itself listens inside the pod only.
     """
 
     model_config = rules(
         (
             f"!has(self.arguments) || !self.arguments.exists(argument, argument.replace('_', '-').matches('{_OWN}'))",
             f"arguments must not have {', '.join(f'--{name}' for name in OWN_ARGUMENTS)}: Trimtab sets them itself, or never",
+        ),
+        (
+            "!has(self.gateway) || self.maxLoraRank == 64",
+            "maxLoraRank is for adapters: leave it out beside gateway",
         ),
     )
 
@@ -65,6 +99,9 @@ class VllmServing(Servers):
     """The largest LoRA rank of an adapter. vLLM sets memory aside for it, and refuses larger adapters: the rollout says so."""
     arguments: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(default_factory=list, max_length=64)
     """More arguments of `vllm serve`, for example --max-model-len=8192."""
+    gateway: GatewayRouting | None = None
+    """For whole models, and only for them: a Deployment and a Service for each version that takes part, and a route with their weights. `sticky`
+    plays no part then."""
 
 
 class KServeServing(Document):
@@ -96,7 +133,7 @@ class Serving(OneOf):
     builtin: BuiltinServing | None = None
     """Trimtab's own server."""
     vllm: VllmServing | None = None
-    """vLLM, for adapters of a causal language model."""
+    """vLLM, for adapters of a causal language model, or for whole ones."""
     kserve: KServeServing | None = None
     """An InferenceService of KServe, for whole models."""
 
@@ -104,6 +141,11 @@ class Serving(OneOf):
     def servers(self) -> Servers | None:
         """What the member that is set has in common with others; None where it runs no servers of its own."""
         return self.builtin or self.vllm
+
+    @property
+    def gateway(self) -> GatewayRouting | None:
+        """Where every version has servers of its own: what divides the requests between them."""
+        return self.vllm.gateway if self.vllm else None
 
 
 class Canary(Document):
@@ -254,7 +296,10 @@ class ModelRolloutStatus(StatusModel):
     action: HandledAction | None = None
     """The newest action by annotation."""
     url: str = ""
-    """Address inside the cluster."""
+    """Address inside the cluster. Where whole models are served by vLLM: the route's first host name."""
+
+
+_GATEWAY = "(has(self.spec.serving.vllm) && has(self.spec.serving.vllm.gateway))"
 
 
 class ModelRollout(ApiObject):
@@ -284,6 +329,10 @@ class ModelRollout(ApiObject):
             (
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
                 "metadata.name must begin with a letter and have only letters, digits and '-': it names a Service",
+            ),
+            (
+                f"{_GATEWAY} == {_GATEWAY.replace('self', 'oldSelf')} || ({_GATEWAY} && (!has(oldSelf.status) || !has(oldSelf.status.stableVersion)))",
+                "spec.serving.vllm.gateway cannot come or go while a version serves: what serves would be left behind. Make another ModelRollout",
             ),
         ),
     )

@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from trimtab_operator import names
+from trimtab_operator.api.v1alpha1 import ModelRollout
 from trimtab_operator.api.v1alpha1.analysis import AnswersMetric
 from trimtab_operator.api.v1alpha1.training_profile import ResourceRequirements
 from trimtab_operator.plan import pods, volumes
 from trimtab_operator.plan.fine_tune_job.failure_policy import CONTAINER
 from trimtab_operator.plan.fine_tune_job.observation import parse_job
 from trimtab_operator.plan.model_rollout import children
+from trimtab_operator.plan.model_rollout.service import service
 from trimtab_operator.plan.model_version.check import follow
 from trimtab_operator.plan.model_version.version_job import failure_policy
 from trimtab_operator.plan.stores import store
@@ -92,7 +94,8 @@ def _job(
     rollout, storage, profile = observed.rollout, setting.storage, setting.profile.spec
     labels = children.labels(rollout) | {names.COMPONENT_LABEL: COMPONENT}
     config = CanaryJobConfig(
-        endpoint=f"http://{rollout.metadata.name}.{rollout.metadata.namespace}.svc",
+        endpoint=_address(rollout, rollout.status.canary.version if rollout.status.canary else None),
+        stable_endpoint=_address(rollout, rollout.status.stable_version) if rollout.spec.serving.gateway else "",
         canary=due.canary,
         stable=due.stable,
         task=setting.version.spec.task or Task.model_validate({"causalLanguageModeling": {}}),
@@ -133,6 +136,12 @@ def _job(
             },
         },
     }
+
+
+def _address(rollout: ModelRollout, version: int | None) -> str:
+    """Of the Service that reaches the version by its name."""
+    name = service(rollout, version if rollout.spec.serving.gateway else None)["metadata"]["name"]
+    return f"http://{name}.{rollout.metadata.namespace}.svc"
 
 
 def with_answers(observed: ObservedRollout, due: Sequence[DueMetric], *, now: datetime) -> ObservedRollout:

@@ -7,16 +7,17 @@ from trimtab_operator.state import Manifest
 COMPONENT = "server"
 
 
-def selector(rollout: ModelRollout) -> dict[str, str]:
-    """Labels that tell this rollout's servers from all other pods. They never change: a Deployment's selector cannot."""
-    return {names.ROLLOUT_LABEL: rollout.metadata.name, names.COMPONENT_LABEL: COMPONENT}
+def selector(rollout: ModelRollout, version: int | None = None) -> dict[str, str]:
+    """Labels that tell this rollout's servers, or those of one version, from all other pods. They never change: a Deployment's selector cannot."""
+    one = {} if version is None else {names.VERSION_LABEL: str(version)}
+    return {names.ROLLOUT_LABEL: rollout.metadata.name, names.COMPONENT_LABEL: COMPONENT} | one
 
 
-def labels(rollout: ModelRollout) -> dict[str, str]:
+def labels(rollout: ModelRollout, version: int | None = None) -> dict[str, str]:
     """Labels of every child."""
     return {
         names.MANAGED_LABEL: "true",
-        **selector(rollout),
+        **selector(rollout, version),
         names.MODEL_LABEL: rollout.spec.model_name,
         "app.kubernetes.io/name": "trimtab",
         "app.kubernetes.io/instance": rollout.metadata.name,
@@ -24,6 +25,6 @@ def labels(rollout: ModelRollout) -> dict[str, str]:
     }
 
 
-def metadata(rollout: ModelRollout, name: str) -> Manifest:
+def metadata(rollout: ModelRollout, name: str, version: int | None = None) -> Manifest:
     """Metadata of a child. Who applies it adds the owner."""
-    return {"name": name, "namespace": rollout.metadata.namespace, "labels": labels(rollout)}
+    return {"name": name, "namespace": rollout.metadata.namespace, "labels": labels(rollout, version)}

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from trimtab_operator.plan.model_rollout import kserve
+from trimtab_operator.plan.model_rollout import kserve, whole_models
 from trimtab_operator.plan.model_rollout.analysis import due
 from trimtab_operator.plan.model_rollout.analysis_job import jobs, obsolete
 from trimtab_operator.plan.model_rollout.config_map import config_map
 from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.plan.model_rollout.deployment import deployment
 from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budget
-from trimtab_operator.plan.model_rollout.readiness import is_complete, read
+from trimtab_operator.plan.model_rollout.readiness import is_complete, read, report_seconds
 from trimtab_operator.plan.model_rollout.service import service
 from trimtab_operator.plan.model_rollout.serving import configs, servers_of
 from trimtab_operator.settings import Settings
@@ -18,9 +18,6 @@ from trimtab_operator.state import ObservedRollout, Plan, Problem, RolloutCourse
 
 LOOK_AGAIN = timedelta(seconds=15)
 """While a canary moves."""
-REPORT_SECONDS = 8.0
-CANARY_REPORT_SECONDS = 2.0
-"""An analysis wants fresh numbers."""
 
 
 def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, settings: Settings, now: datetime) -> Plan:
@@ -35,6 +32,8 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
         return Plan()
     if observed.inference is not None:
         return kserve.make_plan(observed, problems, now=now)
+    if observed.route is not None:
+        return whole_models.make_plan(observed, problems, settings=settings, now=now)
     told = configs(observed, problems)
     readiness = read(observed, told, now=now)
     setting = servers_of(observed, problems)
@@ -56,7 +55,7 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
         configs=told,
         rollout=course,
         requeue_after=_look_again(course),
-        report_seconds=CANARY_REPORT_SECONDS if course.canary is not None else REPORT_SECONDS,
+        report_seconds=report_seconds(course),
     )
 
 

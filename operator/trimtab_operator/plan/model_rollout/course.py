@@ -130,8 +130,9 @@ def _with_canary(now: Pass, course: RolloutCourse) -> RolloutCourse:
     if canary.rollback is not None:
         return _rolled_back(now, course, canary, canary.rollback)
     stable, wanted = now.observed.stable, now.observed.wanted
-    on_servers = now.observed.rollout.spec.serving.servers is not None
-    if on_servers and stable is not None and wanted is not None and not fit_on_one_server(stable, wanted):
+    serving = now.observed.rollout.spec.serving
+    share_servers = serving.servers is not None and serving.gateway is None
+    if share_servers and stable is not None and wanted is not None and not fit_on_one_server(stable, wanted):
         return _replacing(now, course, canary)
     way = move(now.observed, course, canary, now.readiness, now=now.now)
     return _along(now, course, way)

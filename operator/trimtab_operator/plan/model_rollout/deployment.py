@@ -25,10 +25,11 @@ _PROBE_SECONDS = 2
 
 
 def deployment(rollout: ModelRollout, setting: ServerSetting, config: ServerConfig, *, settings: Settings) -> Manifest:
-    """The Deployment `<rollout>-server`. No old pod goes before a new one is ready."""
+    """The Deployment `<rollout>-server`, of one version `<rollout>-server-v<N>`. No old pod goes before a new one is ready."""
+    version = config.versions[0].version if rollout.spec.serving.gateway else None
     template: Manifest = {
         "metadata": {
-            "labels": children.labels(rollout),
+            "labels": children.labels(rollout, version),
             "annotations": {names.SERVER_CONFIG_ANNOTATION: config_key(config)},
         },
         "spec": _pod_spec(rollout, setting, config, settings=settings),
@@ -37,10 +38,10 @@ def deployment(rollout: ModelRollout, setting: ServerSetting, config: ServerConf
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": children.metadata(rollout, names.server(rollout.metadata.name)),
+        "metadata": children.metadata(rollout, names.server(rollout.metadata.name, version), version),
         "spec": {
             "replicas": _replicas(rollout),
-            "selector": {"matchLabels": children.selector(rollout)},
+            "selector": {"matchLabels": children.selector(rollout, version)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": START_SECONDS,
             "revisionHistoryLimit": 3,
@@ -67,18 +68,20 @@ def _pod_spec(rollout: ModelRollout, setting: ServerSetting, config: ServerConfi
         probes=_probes(),
     )
     config_map = names.server(rollout.metadata.name)
+    # A whole model on vLLM brings everything along.
+    bases = [config.base_model.uri] if config.offer_base_model else []
     chosen = [
         _config_volume(config_map, config_key(config)),
         volumes.status_volume(config_map, authority=bool(settings.status_ca)),
         volumes.credentials_volume(setting.storage.spec),
         volumes.scratch_volume(spec.scratch_size),
-        *volumes.claim_volumes([config.base_model.uri]),
+        *volumes.claim_volumes(bases),
         *([volumes.models_volume(spec.scratch_size, read_only=False)] if vllm else []),
-        *volumes.hub_volumes(config.base_model.secret_name),
+        *volumes.hub_volumes(config.base_model.secret_name if bases else ""),
     ]
     pod = pods.pod_spec(spec, container, volumes=chosen) | {"topologySpreadConstraints": _spread(rollout)}
     pod["containers"][0]["env"] += _needs_secret(setting.storage)
-    return add_vllm(pod, vllm, spec, base_model=config.base_model.uri) if vllm else pod
+    return add_vllm(pod, vllm, spec, base_models=bases) if vllm else pod
 
 
 def _needs_secret(storage: StorageProfile) -> list[Manifest]:

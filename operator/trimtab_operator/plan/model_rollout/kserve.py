@@ -18,7 +18,7 @@ from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.state import Manifest, ObservedRollout, Plan, Problem, RolloutCourse
 
 LOOK_AGAIN = timedelta(seconds=3)
-"""While something moves: InferenceServices are read, not watched."""
+"""While something moves: what is optional in a cluster is read, not watched."""
 LOOK_AGAIN_AT_REST = timedelta(seconds=15)
 
 
@@ -87,7 +87,7 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, now: da
     reached = Reached(service, target, uris)
     course = decide(Pass(observed, problems, reached, complete=service is not None, now=now))
     merge = () if service is None or target is None else (fields(observed, service, target),)
-    return Plan(merge=merge, rollout=course, requeue_after=_look_again(observed, course))
+    return Plan(merge=merge, rollout=course, requeue_after=look_again(observed, course))
 
 
 def target_of(
@@ -148,7 +148,8 @@ def _percent(observed: ObservedRollout, service: InferenceService, target: Targe
     return steps.FULL if service.percent is None else service.percent
 
 
-def _look_again(observed: ObservedRollout, course: RolloutCourse) -> timedelta:
+def look_again(observed: ObservedRollout, course: RolloutCourse) -> timedelta:
+    """When to read what is not watched again."""
     at_rest = course.canary is None and course.stable == observed.rollout.spec.version and course.confirmed
     regular = LOOK_AGAIN_AT_REST if at_rest else LOOK_AGAIN
     return regular if course.look_again is None else min(course.look_again, regular)

@@ -7,13 +7,16 @@ from typing import Protocol
 
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1.reasons import Reason
-from trimtab_operator.state import Manifest, ObservedRollout, Problem, ServerNews
+from trimtab_operator.state import Manifest, ObservedRollout, Problem, RolloutCourse, ServerNews
 from trimtab_trainer.contract.exit_codes import EXIT_CODE_OF, USER_MUST_ACT, TrainerReason
 from trimtab_trainer.contract.run_config import ServerConfig
 from trimtab_trainer.contract.serving import config_digest
 
 FRESH = timedelta(seconds=30)
 """An older report says nothing any more: a server reports at least every ten seconds."""
+
+
+_REPORT_SECONDS, _CANARY_REPORT_SECONDS = 8.0, 2.0
 
 
 class Reached(Protocol):
@@ -102,6 +105,11 @@ def is_complete(deployment: Manifest | None, planned: Manifest) -> bool:
         return False
     counted = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
     return all(int(status.get(name, 0)) == replicas for name in counted)
+
+
+def report_seconds(course: RolloutCourse) -> float:
+    """How often servers should report at least: an analysis wants fresh numbers."""
+    return _REPORT_SECONDS if course.canary is None else _CANARY_REPORT_SECONDS
 
 
 def is_ready(pod: Manifest) -> bool:

@@ -31,6 +31,8 @@ def server_config(
         sticky=servers.sticky if servers else True,
         store=store(setting.storage.metadata.name, setting.storage.spec),
         signatures=SignaturePolicy(public_keys=signing.public_keys, required=signing.required),
+        # Where every version has a vLLM of its own there is no base model beside it.
+        offer_base_model=rollout.spec.serving.gateway is None,
         termination_grace_seconds=setting.profile.spec.termination_grace_period_seconds,
     )
 
@@ -38,11 +40,12 @@ def server_config(
 def config_key(config: ServerConfig) -> str:
     """Names everything in it that a running server cannot change: servers with the same key differ in their weights only.
 
+    A vLLM that has no base model is started with its version.
+
     A field that a release adds is in it where it is on: an upgrade starts no server anew.
     """
-    fixed = {
-        key: value for key, value in config.to_sparse_json().items() if key not in ("versions", "revision", "sticky")
-    }
+    changing = ("versions", "revision", "sticky") if config.offer_base_model else ("revision", "sticky")
+    fixed = {key: value for key, value in config.to_sparse_json().items() if key not in changing}
     return sha256_hex(canonical_json(fixed))[:_KEY_CHARACTERS]
 
 

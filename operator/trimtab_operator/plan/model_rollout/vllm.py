@@ -1,5 +1,7 @@
 """vLLM beside the router: its command, its probes, and an end that waits for the router's last answer."""
 
+from collections.abc import Sequence
+
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1.model_rollout import VllmServing
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
@@ -8,24 +10,24 @@ from trimtab_operator.state import Manifest
 from trimtab_trainer.contract import mounts
 
 BASE_NAME = "base"
-"""vLLM's name of the base model; requests may use it too."""
+"""vLLM's name of what it was started with: the base model, which requests may use too, or a whole one."""
 _LORAS = 2
 """Adapters in one batch: the stable version's and the canary's."""
 _CPU_LORAS = 4
 """Adapters kept in memory: those two, one that drains, and one that takes its place."""
-# The router makes the link when every byte of the base model is verified.
+# The router makes the link when every byte of the model is verified.
 _START = 'trap "exit 0" TERM; until [ -e "$0" ]; do sleep 1; done; exec "$@"'
 _HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{mounts.VLLM_PORT}/health', timeout=15)"
 
 
-def add_vllm(pod: Manifest, vllm: VllmServing, profile: TrainingProfileSpec, *, base_model: str) -> Manifest:
+def add_vllm(pod: Manifest, vllm: VllmServing, profile: TrainingProfileSpec, *, base_models: Sequence[str]) -> Manifest:
     """The router's pod with vLLM in it. Who can reach vLLM's port can have it load adapters: it listens on loopback."""
     container = pods.Container(
         name=names.VLLM_CONTAINER,
         image=vllm.image,
         command=("/bin/sh", "-c", _START, str(mounts.VLLM_BASE_MODEL / "config.json"), *_serve(vllm)),
         environment={
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+            **({} if vllm.gateway else {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}),
             "VLLM_NO_USAGE_STATS": "1",
             # What it serves is on the disk, verified: nothing comes from anywhere else.
             "HF_HUB_OFFLINE": "1",
@@ -40,13 +42,19 @@ def add_vllm(pod: Manifest, vllm: VllmServing, profile: TrainingProfileSpec, *, 
         volumes.scratch_volume(profile.scratch_size),
         volumes.shared_memory_volume(),
         # The link to a base model in a claim leads there.
-        *volumes.claim_volumes([base_model]),
+        *volumes.claim_volumes(base_models),
     ]
     return pods.add_container(pod, profile, container, volumes=chosen)
 
 
 def _serve(vllm: VllmServing) -> list[str]:
     split = [f"--tensor-parallel-size={vllm.accelerators}"] if vllm.accelerators > 1 else []
+    adapters = [
+        "--enable-lora",
+        f"--max-lora-rank={vllm.max_lora_rank}",
+        f"--max-loras={_LORAS}",
+        f"--max-cpu-loras={_CPU_LORAS}",
+    ]
     return [
         "vllm",
         "serve",
@@ -54,10 +62,7 @@ def _serve(vllm: VllmServing) -> list[str]:
         f"--served-model-name={BASE_NAME}",
         "--host=127.0.0.1",
         f"--port={mounts.VLLM_PORT}",
-        "--enable-lora",
-        f"--max-lora-rank={vllm.max_lora_rank}",
-        f"--max-loras={_LORAS}",
-        f"--max-cpu-loras={_CPU_LORAS}",
+        *([] if vllm.gateway else adapters),
         *split,
         *vllm.arguments,
     ]

@@ -71,11 +71,12 @@ def _weights(before: ModelRolloutStatus, course: RolloutCourse) -> list[VersionW
 
 
 def url(observed: ObservedRollout) -> str:
-    """Address of the Service inside the cluster, or of the InferenceService."""
+    """Address of the Service inside the cluster, of the InferenceService, or the host name of the HTTPRoute."""
     if observed.inference is not None:
         return InferenceService.parse(observed.inference.body).url if observed.inference.body else ""
-    if observed.deployment is None:
-        return ""
+    gateway = observed.rollout.spec.serving.gateway
+    if observed.deployment is None or gateway is not None:
+        return next(iter(gateway.hostnames), "") if gateway else ""
     metadata = observed.rollout.metadata
     return f"http://{metadata.name}.{metadata.namespace}.svc"
 
@@ -112,7 +113,8 @@ def _available(observed: ObservedRollout, servers: parsed.Servers, situation: Si
         who = f"{servers.available} of {servers.replicas} servers answer"
         if observed.inference is not None:
             who = f"InferenceService {observed.inference.name} answers"
-        message = f"{who} at {url(observed)}."
+        where = f" at {address}" if (address := url(observed)) else ""
+        message = f"{who}{where}."
         return fact("Available", holds=True, reason=Reason.AVAILABLE, message=message)
     return fact("Available", holds=False, reason=situation.reason, message=situation.message)
 

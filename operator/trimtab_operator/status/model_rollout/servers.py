@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trimtab_operator import names
+from trimtab_operator.gateway_api import Route
 from trimtab_operator.inference import InferenceService
 from trimtab_operator.state import Manifest, ObservedRollout, Plan
 from trimtab_trainer.contract.messages import TerminationMessage
@@ -86,29 +87,60 @@ def observe(observed: ObservedRollout, plan: Plan) -> Servers:
     """Compare the Deployment with the plan. Without a plan (a problem) what is there counts as it is."""
     if observed.inference is not None:
         return _inference(observed, plan)
+    planned = {each["metadata"]["name"]: each["spec"] for each in plan.apply if each["kind"] == "Deployment"}
+    if observed.route is not None:
+        return _of_whole_models(observed, plan, planned)
     found = observed.deployment
-    if found is None:
-        return NONE
+    return NONE if found is None else _of_deployment(observed, found, next(iter(planned.values()), None))
+
+
+def _of_deployment(observed: ObservedRollout, found: Manifest, planned: Manifest | None) -> Servers:
     status, spec = found.get("status") or {}, found["spec"]
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     template = _template(spec)
-    planned = [_template(manifest["spec"]) for manifest in plan.apply if manifest["kind"] == "Deployment"]
     replicas = int(spec.get("replicas", 1))
     seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
-    current = seen and bool(planned) and planned[0] == template
+    current = seen and planned is not None and _template(planned) == template
     counts = [
         int(status.get(name, 0)) for name in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
     ]
     pods = tuple(pod for pod in map(_pod, observed.pods) if not pod.is_going)
     return Servers(
         replicas=replicas,
-        available=int(status.get("availableReplicas", 0)),
+        available=_available(found),
         is_current=current,
         is_complete=current and all(count == replicas for count in counts),
         is_overdue=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
         refusal=_refusal(conditions.get("ReplicaFailure", {})),
         pods=pods,
         current_pods=tuple(pod for pod in pods if pod.template == template),
+    )
+
+
+def _of_whole_models(observed: ObservedRollout, plan: Plan, planned: dict[str, Manifest]) -> Servers:
+    """All servers together. Those answer that the route sends requests to."""
+    route = Route.parse(observed.route.body) if observed.route and observed.route.body else None
+    routed = {name for name, weight in route.weights.items() if weight} if route and not route.is_refused else set()
+    there = {found["metadata"]["name"]: found for found in observed.deployments}
+    parts = [
+        _of_deployment(observed, found, planned.get(name))
+        for name, found in there.items()
+        if not planned or name in planned
+    ]
+    if not parts:
+        return NONE
+    current = len(parts) == len(planned) and all(part.is_current for part in parts)
+    confirmed = plan.rollout is not None and plan.rollout.confirmed
+    pods = parts[0].pods
+    return Servers(
+        replicas=sum(part.replicas for part in parts),
+        available=sum(_available(found) for found in observed.deployments if found["metadata"]["name"] in routed),
+        is_current=current,
+        is_complete=current and confirmed and all(part.is_complete for part in parts),
+        is_overdue=any(part.is_overdue for part in parts),
+        refusal=next((part.refusal for part in parts if part.refusal), ""),
+        pods=pods,
+        current_pods=tuple(pod for pod in pods if any(pod in part.current_pods for part in parts)),
     )
 
 
@@ -120,6 +152,10 @@ def _inference(observed: ObservedRollout, plan: Plan) -> Servers:
     is_ready = InferenceService.parse(body).is_ready
     confirmed = plan.rollout is not None and plan.rollout.confirmed
     return replace(NONE, replicas=1, available=int(is_ready), is_current=True, is_complete=is_ready and confirmed)
+
+
+def _available(deployment: Manifest) -> int:
+    return int((deployment.get("status") or {}).get("availableReplicas", 0))
 
 
 def _template(spec: Manifest) -> str:

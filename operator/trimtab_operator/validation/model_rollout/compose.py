@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from trimtab_operator.settings import Settings
 from trimtab_operator.state import ObservedRollout, Problem
-from trimtab_operator.validation.model_rollout import analysis, kserve, profiles, serving, version
+from trimtab_operator.validation.model_rollout import analysis, gateway, kserve, profiles, serving, version
 
 Rule = Callable[[ObservedRollout], Problem | None]
 
 RULES: tuple[Rule, ...] = (
     kserve.service_can_be_written,
+    gateway.route_can_be_read,
     analysis.conditions_can_be_read,
     analysis.jobs_can_measure,
     version.version_exists,
@@ -18,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     version.version_is_verified,
     version.version_is_promotable,
     version.version_is_signed,
+    gateway.whole_models_have_a_gateway,
     serving.version_can_be_served,
     analysis.metrics_are_counted,
     serving.versions_fit_together,

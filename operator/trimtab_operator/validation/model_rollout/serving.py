@@ -10,7 +10,7 @@ from trimtab_trainer.contract.spec import ModelSource, Task
 
 SERVED_FORMATS = {
     "builtin": (*ADAPTER_FORMATS, "safetensors"),
-    "vllm": ("peftAdapter",),
+    "vllm": ("peftAdapter", "safetensors"),
     "kserve": ("safetensors",),
 }
 _EVERY_TASK = tuple(field.alias or name for name, field in Task.model_fields.items())
@@ -38,8 +38,8 @@ def version_can_be_served(observed: ObservedRollout) -> Problem | None:
 
 def versions_fit_together(observed: ObservedRollout) -> Problem | None:
     """Steps weigh adapters of one base model against each other on the same servers."""
-    stable, wanted = observed.stable, observed.wanted
-    if observed.rollout.spec.serving.servers is None:
+    stable, wanted, serving = observed.stable, observed.wanted, observed.rollout.spec.serving
+    if serving.servers is None or serving.gateway is not None:
         return None
     if stable is None or wanted is None or not observed.rollout.spec.strategy.canary.steps:
         return None

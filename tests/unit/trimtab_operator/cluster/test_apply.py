@@ -181,6 +181,14 @@ async def test_configuration_that_somebody_deleted_comes_back(world: World) -> N
     assert await world.apply(apply=(wants,)) == [("apply", "ConfigMap")]
 
 
+async def test_a_route_is_read_every_time(world: World) -> None:
+    wants = wanted("HTTPRoute", spec={"rules": []})
+    assert await world.apply(apply=(wants,)) == [("apply", "HTTPRoute")]
+    assert await world.apply(apply=(wants,)) == []
+    world.api.objects.pop(("HTTPRoute", "demo", "child"))
+    assert await world.apply(apply=(wants,)) == [("apply", "HTTPRoute")]
+
+
 async def test_a_delete_names_exactly_one_object(world: World) -> None:
     live = world.exists(world.child("Job"))
 

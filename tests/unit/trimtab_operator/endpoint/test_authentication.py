@@ -68,6 +68,8 @@ SERVERS = (
     DEPLOYMENT,
     controlled("Pod", "server", controlled("ReplicaSet", "tone-server-5f7")),
     controlled("Pod", "of-another", controlled("ReplicaSet", "mood-server-5f7")),
+    controlled("Deployment", "tone-server-v2", TONE),
+    controlled("Pod", "of-a-version", controlled("ReplicaSet", "tone-server-v2-5f7")),
 )
 
 
@@ -274,6 +276,7 @@ def test_every_answer_is_a_sentence() -> None:
     ("token", "name", "code", "says"),
     [
         pytest.param("server", "tone", 200, "", id="a server of the rollout"),
+        pytest.param("of-a-version", "tone", 200, "", id="a server of one version"),
         pytest.param("of-another", "tone", 403, "is no server", id="another rollout's server"),
         pytest.param("current", "tone", 403, "is no server", id="a trainer"),
         pytest.param("bare", "tone", 403, "is no server", id="a pod of nobody"),
@@ -293,7 +296,7 @@ async def test_who_may_speak_for_a_rollout(
         found = (refusal.code, str(refusal))
     else:
         found = (200, "")
-        assert (speaker.pod, speaker.rollout.uid) == ("server", "uid-tone")
+        assert (speaker.pod, speaker.rollout.uid) == (token, "uid-tone")
     assert found[0] == code
     assert says in found[1]
 

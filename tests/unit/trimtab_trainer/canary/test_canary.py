@@ -18,7 +18,7 @@ from tests.support.serving import FolderSource, make_config, running, served
 
 from trimtab_trainer.canary.__main__ import measure
 from trimtab_trainer.canary.endpoint import Endpoint
-from trimtab_trainer.canary.questions import questions
+from trimtab_trainer.canary.questions import Question, questions
 from trimtab_trainer.canary.scores import score
 from trimtab_trainer.contract.canary import AnswerMetric, CanaryJobConfig
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -104,6 +104,25 @@ async def test_a_completion_is_asked_plainly_where_there_is_no_chat_template(tmp
             await on_a_port(server, lambda endpoint: measure(own, chat, endpoint))
     assert float(words.gates[0].result) == 1.0
     assert error.value.reason is TrainerReason.DATASET_INVALID
+
+
+class Deaf(Endpoint):
+    """Servers of one version, which always say the same."""
+
+    def __init__(self, model: str, answer: str) -> None:
+        super().__init__("http://127.0.0.1:9")
+        self._model, self._answer = model, answer
+
+    def ask(self, question: Question, model: str) -> str:
+        assert (model, bool(question.path)) == (self._model, True), "it has no other version"
+        return self._answer
+
+
+def test_versions_with_servers_of_their_own_are_asked_there() -> None:
+    own = config()
+    asked = questions(examples(Completion("what now", "yes")), own)
+    words = measure(own, asked, Deaf("tone-v2", "yes"), stable=Deaf("tone-v1", "no"))
+    assert [(float(each.result or "nan"), float(each.champion or "nan")) for each in words.gates] == [(1.0, 0.0)]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -27,20 +28,31 @@ class Target:
     """The name that vLLM knows it by."""
 
 
-class AdapterLoader:
-    """Loads and unloads adapters. Its methods run on the event loop, one at a time."""
+class SharedFiles(Source, Protocol):
+    """Where vLLM finds what it is started with."""
 
-    def __init__(self, vllm: Vllm, source: Source) -> None:
+    def whole(self, config: ServerConfig, served: ServedVersion) -> None:
+        """Bring a whole model to where vLLM waits for it."""
+
+
+class AdapterLoader:
+    """Loads and unloads adapters, or brings the one whole model. Its methods run on the event loop, one at a time."""
+
+    def __init__(self, vllm: Vllm, source: SharedFiles) -> None:
         self._vllm, self._source = vllm, source
         self._files: BaseFiles | None = None
         self.base: Target | None = None
 
     async def load_base(self, config: ServerConfig) -> None:
-        """Bring the base model to where vLLM waits for it, and wait until vLLM has loaded it.
+        """Bring the base model to where vLLM waits for it, and wait until vLLM has loaded it. Without one, the whole model takes its place.
 
         Raises:
-            TrainerError: the base model cannot be had or is refused.
+            TrainerError: the model cannot be had or is refused.
         """
+        if not config.offer_base_model:
+            await asyncio.to_thread(self._source.whole, config, config.versions[0])
+            await self._until_ready()
+            return
         self._files = await asyncio.to_thread(self._source.base, config)
         loaded = await self._until_ready()
         for name in sorted(loaded - {BASE}):
@@ -49,11 +61,13 @@ class AdapterLoader:
         self.base = Target(BASE, BASE)
 
     async def load_version(self, config: ServerConfig, served: ServedVersion) -> Target:
-        """Download, verify and load one adapter.
+        """Download, verify and load one adapter. The whole model that vLLM was started with is there.
 
         Raises:
             TrainerError: it cannot be had or is refused; everything else is as before.
         """
+        if not config.offer_base_model:
+            return Target(served.name, BASE)
         if served.format != "peftAdapter":
             raise TrainerError(
                 TrainerReason.MODEL_INVALID, f"{served.name} is a whole model; vLLM serves adapters of one base model."
@@ -67,6 +81,8 @@ class AdapterLoader:
 
     async def unload(self, served: ServedVersion, target: Target) -> None:
         """Take an adapter out of vLLM, then its files away: vLLM reads them again whenever it swaps adapters."""
+        if target.model == BASE:
+            return  # It goes with the pod.
         try:
             await self._vllm.unload(target.model)
         except TrainerError as error:

@@ -1,11 +1,12 @@
 """Files that router and vLLM share: the router writes and verifies them, vLLM mounts them read-only."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trimtab_trainer.contract import mounts
-from trimtab_trainer.contract.run_config import ServerConfig
+from trimtab_trainer.contract.run_config import ServedVersion, ServerConfig
 from trimtab_trainer.server.sources import BaseFiles, StoreSource
 
 _RECORD = "base.json"
@@ -20,12 +21,20 @@ class SharedSource(StoreSource):
 
     def base(self, config: ServerConfig) -> BaseFiles:
         """Download the base model, unless an earlier router of this pod did: vLLM may be reading those files."""
-        wanted = config.base_model.to_json()
+        return self._shown(config.base_model.to_json(), lambda: StoreSource.base(self, config))
+
+    def whole(self, config: ServerConfig, served: ServedVersion) -> None:
+        """Download a whole model in the base model's place, likewise."""
+        source = {"uri": served.artifact_uri, "manifest": served.manifest_sha256}
+        self._shown(source, lambda: BaseFiles(self.version(config, served, ""), ""))
+
+    def _shown(self, source: dict[str, Any], fetch: Callable[[], BaseFiles]) -> BaseFiles:
+        """Where vLLM waits for the files: there once every byte is verified."""
         known = self._known()
-        if known.get("source") == wanted:
+        if known.get("source") == source:
             return BaseFiles(Path(known["path"]), known["digest"])
-        files = super().base(config)
-        record = {"source": wanted, "path": str(files.path), "digest": files.digest}
+        files = fetch()
+        record = {"source": source, "path": str(files.path), "digest": files.digest}
         self._record.write_text(json.dumps(record), encoding="utf-8")
         new = self._link.with_suffix(".new")
         new.unlink(missing_ok=True)

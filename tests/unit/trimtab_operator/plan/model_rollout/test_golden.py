@@ -12,6 +12,7 @@ from tests.support.manifests import GOLDEN, dump_all
 from tests.support.rollouts import observed, plan_for
 
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, StorageProfile, TrainingProfile
+from trimtab_operator.state import ObservedRoute
 
 CASES = sorted(folder.name for folder in GOLDEN.glob("rollout-*"))
 
@@ -20,8 +21,10 @@ CASES = sorted(folder.name for folder in GOLDEN.glob("rollout-*"))
 def test_children(case: str) -> None:
     folder: Path = GOLDEN / case
     profile, storage = yaml.safe_load_all((folder / "profiles.yaml").read_text())
+    rollout = ModelRollout.parse(yaml.safe_load((folder / "rollout.yaml").read_text()))
     world = observed(
-        rollout=ModelRollout.parse(yaml.safe_load((folder / "rollout.yaml").read_text())),
+        rollout=rollout,
+        route=ObservedRoute() if rollout.spec.serving.gateway else None,
         versions=(ModelVersion.parse(yaml.safe_load((folder / "version.yaml").read_text())),),
         profile=TrainingProfile.parse(profile),
         storage=StorageProfile.parse(storage),

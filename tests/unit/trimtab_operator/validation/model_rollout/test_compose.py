@@ -1,11 +1,12 @@
 from typing import Any
 
 import pytest
+from tests.support import gateway
 from tests.support.kserve import NAME, SERVING, inference_service, whole
 from tests.support.rollouts import SETTINGS, make_rollout, make_version, observed
 
 from trimtab_operator.api.v1alpha1 import ModelRollout, ModelVersion, Reason
-from trimtab_operator.state import ObservedInference, ObservedRollout, Problem
+from trimtab_operator.state import ObservedInference, ObservedRollout, ObservedRoute, Problem
 from trimtab_operator.validation.model_rollout.compose import check
 
 
@@ -30,6 +31,15 @@ ASKS = {"job": {"metric": "f1", "data": {"uri": "s3://data/test.jsonl"}}}
 ASKED = {"canary": {"steps": [{"analysis": {"metrics": [{**LENGTH, "provider": ASKS}]}}]}}
 LENGTHS = {"canary": {"steps": [{"setWeight": 10}, {"analysis": {"metrics": [LENGTH]}}]}}
 UNREADABLE = {"canary": {"steps": [{"analysis": {"metrics": [SLOW]}}]}}
+
+
+def gateway_rollout(changes: dict[str, Any] | None = None, *, stable: int | None = None) -> ModelRollout:
+    return make_rollout({"spec.serving": gateway.SERVING} | (changes or {}), stable=stable)
+
+
+def behind_gateway(**parts: Any) -> ObservedRollout:
+    found = {"rollout": gateway_rollout(), "versions": (whole(1), whole(2)), "route": ObservedRoute()}
+    return observed(**found | parts)
 
 
 def kserve_rollout(changes: dict[str, Any] | None = None, *, stable: int | None = None) -> ModelRollout:
@@ -130,9 +140,39 @@ def unverified(number: int) -> ModelVersion:
         ),
         pytest.param(
             observed(rollout=VLLM, versions=(make_version(1, {"spec.artifact.format": "safetensors"}),)),
-            ["SpecInvalid"],
-            "cannot be served by serving.vllm: spec.artifact.format must be peftAdapter, not safetensors",
-            id="vLLM with a whole model",
+            ["NotCompatible"],
+            "support-tone-v1 is a whole model: name the Gateways in spec.serving.vllm.gateway.parentRefs",
+            id="vLLM with a whole model and no Gateway",
+        ),
+        pytest.param(
+            behind_gateway(versions=(make_version(1),)),
+            ["NotCompatible"],
+            "support-tone-v1 is peftAdapter, and spec.serving.vllm.gateway is for whole models",
+            id="a Gateway and an adapter",
+        ),
+        pytest.param(
+            behind_gateway(versions=(make_version(1, {"spec.artifact.format": "peftPrompt"}),)),
+            ["NotCompatible", "SpecInvalid"],
+            "cannot be served by serving.vllm: spec.artifact.format must be peftAdapter or safetensors, not peftPrompt",
+            id="a Gateway and a prefix",
+        ),
+        pytest.param(behind_gateway(), [], "", id="a Gateway and a whole model"),
+        pytest.param(
+            behind_gateway(
+                versions=(whole(1), whole(2, **{"spec.baseModel.uri": "s3://models/other"})),
+                rollout=gateway_rollout({"spec.version": 2, "spec.strategy": HALF}, stable=1),
+            ),
+            [],
+            "",
+            id="whole models of different base models in steps",
+        ),
+        pytest.param(
+            behind_gateway(
+                route=ObservedRoute(problem=Problem(Reason.GATEWAY_API_NOT_INSTALLED, "Install Gateway API."))
+            ),
+            ["GatewayAPINotInstalled"],
+            "Install Gateway API.",
+            id="no Gateway API",
         ),
         pytest.param(
             observed(rollout=VLLM, versions=(make_version(1, {"spec.task": {"sequenceClassification": {}}}),)),

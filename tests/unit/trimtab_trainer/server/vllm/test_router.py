@@ -22,6 +22,8 @@ ONE = make_config(served("tone-v1"))
 HALVES = make_config(served("tone-v1", weight=50), served("tone-v2", weight=50), revision=2)
 TWO = make_config(served("tone-v2"), revision=3)
 
+WHOLE = make_config(served("tone-v2", form="safetensors"), offerBaseModel=False)
+
 
 @pytest.fixture
 def adapters(tmp_path: Path) -> FolderSource:
@@ -217,6 +219,24 @@ async def test_faults_of_vllm_are_counted_and_the_clients_are_not(adapters: Fold
         assert "broke the answer off" in (await server.chat(stream=True)).text
         counters = counted(server, "tone-v1")
         assert (counters.requests, counters.errors) == (3, 2)
+
+
+async def test_a_whole_model_takes_the_base_models_place(adapters: FolderSource, vllm: StandIn) -> None:
+    async with routed(WHOLE, adapters, vllm) as server:
+        for name in ("tone", "tone-v2"):
+            answer = await server.chat(model=name)
+            assert (answer.json()["model"], answer.headers["x-trimtab-version"]) == ("tone-v2", "tone-v2")
+        assert vllm.asked[-1]["model"] == "base", "vLLM's name of what it was started with"
+        assert (await server.chat(model="base")).status_code == 404, "no base model is there"
+        assert (vllm.adapters, counted(server, "tone-v2").requests) == ({}, 2)
+
+
+async def test_a_whole_model_whose_bytes_do_not_match_is_refused(adapters: FolderSource, vllm: StandIn) -> None:
+    adapters.problems["tone-v2"] = TrainerError(TrainerReason.DIGEST_MISMATCH, "model.safetensors has another sha256")
+    async with routed(WHOLE, adapters, vllm, wait=False) as server:
+        with pytest.raises(TrainerError, match="another sha256"):
+            await server.versions.load_base()
+        assert not server.versions.ready
 
 
 async def test_users_stay_with_their_version(adapters: FolderSource, vllm: StandIn) -> None:

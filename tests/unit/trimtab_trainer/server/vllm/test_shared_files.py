@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.object_store import BUCKET, make_store
-from tests.support.serving import make_config, served
+from tests.support.serving import make_config, publish, served
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -35,6 +35,20 @@ def test_the_base_model_appears_when_it_is_verified(shared: SharedSource, s3_end
     files = shared.base(config(s3_endpoint))
     assert (link / "config.json").read_bytes() == (files.path / "config.json").read_bytes()
     assert link.resolve() == files.path
+
+
+def test_a_whole_model_appears_in_its_place_when_it_is_verified(
+    shared: SharedSource, s3_endpoint: str, store: ObjectStore, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    link, whole = tmp_path / mounts.VLLM_BASE_MODEL.name, publish(store, folders["base"], 3, format="safetensors")
+    whole = whole.model_copy(update={"format": "safetensors"})
+    other = whole.model_copy(update={"manifest_sha256": "f" * 64})
+    with pytest.raises(TrainerError) as refused:
+        shared.whole(config(s3_endpoint), other)
+    assert refused.value.reason is TrainerReason.DIGEST_MISMATCH
+    assert not link.exists(), "vLLM waits for it"
+    shared.whole(config(s3_endpoint), whole)
+    assert (link / "config.json").read_bytes() == (folders["base"] / "config.json").read_bytes()
 
 
 def test_a_router_that_starts_anew_leaves_the_files_alone(
