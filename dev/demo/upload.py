@@ -45,7 +45,11 @@ def upload(assets: Sequence[Asset]) -> None:
 
 def _upload(assets: Sequence[Asset]) -> None:
     client = store()
-    wanted = [(file, f"assets/{asset.kind}/{asset.name}/{file.name}") for asset in assets for file in _files(asset)]
+    wanted = [
+        (file, f"assets/{asset.kind}/{asset.name}/{file.relative_to(asset.link)}")
+        for asset in assets
+        for file in _files(asset)
+    ]
     digests = {file: _sha256(file) for file, _ in wanted}
     missing = [(file, key) for file, key in wanted if not _is_there(client, key, digests[file])]
     if not missing:
@@ -58,7 +62,7 @@ def _upload(assets: Sequence[Asset]) -> None:
 
 
 def _files(asset: Asset) -> list[Path]:
-    return sorted(file for file in asset.link.iterdir() if file.is_file())
+    return sorted(file for file in asset.link.rglob("*") if file.is_file())
 
 
 def _sha256(file: Path) -> str:

@@ -129,6 +129,8 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
             has_new_head=definition.has_new_head,
             tokenizer=processor,
         )
+        if not method.is_adapter:
+            definition.complete(config, loaded, base.directory)
         check_quantizable(config, loaded)
         if config.training.dropout is not None:
             override_dropout(loaded, config.training.dropout)

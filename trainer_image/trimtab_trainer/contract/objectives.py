@@ -77,6 +77,8 @@ class FewShot(Document):
     """How the head is fitted: logistic regression, or the nearest mean of a class (Snell et al., 2017, arXiv:1703.05175)."""
     regularization: float = Field(default=1.0, gt=0, le=10000)
     """Strength of the L2 penalty of the logistic regression: scikit-learn's 1 / C, on features scaled to a mean length of 1."""
+    pooling: Literal["auto", "head"] = "auto"
+    """What the head reads of a text. `auto`: the mean over the tokens where the model's files say that it was made for that (sentence encoders: `1_Pooling/config.json`) and a whole model is trained; one more layer does it. `head`: what the architecture's head reads, mostly the first token."""
 
 
 _ONE_JUDGE = ("self.rewards.filter(r, has(r.rewardModel)).size() <= 1", "rewards must have at most one rewardModel")

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from trimtab_trainer.data.encoded import Encoded
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.objectives.linear_head import features, last_layer, logistic_regression, prototypes
+from trimtab_trainer.objectives.mean_pooling import pool_by_mean, pools_by_mean
 from trimtab_trainer.reporting.error_analysis import Finding
 from trimtab_trainer.tasks.sequence_classification import LabelledBatch, SequenceClassification, TextClassification
 from trimtab_trainer.tasks.task import Round, Sums, Task
@@ -153,6 +155,12 @@ class FewShotClassification(TextClassification):
     weighs_classes = False
     has_fixed_inputs = False
     epochs = 20.0
+
+    def complete(self, config: RunConfig, model: Any, directory: Path) -> None:
+        """The head reads what the encoder was made to say of a text."""
+        settings = config.objective.few_shot or FewShot()
+        if settings.pooling == "auto" and pools_by_mean(directory):
+            pool_by_mean(model)
 
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Encoded]) -> tuple[Task, str]:
         """Its head is fitted to the base model at first.

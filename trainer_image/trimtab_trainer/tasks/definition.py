@@ -95,6 +95,10 @@ class TaskDefinition(ABC):
             "ignore_mismatched_sizes": True,
         }
 
+    def complete(self, config: RunConfig, model: Any, directory: Path) -> None:
+        """Change a whole model before any of it moves. Not where an adapter is trained, which must fit the base model as it is."""
+        del config, model, directory
+
     def data_warnings(self, encoder: Any, train: Sequence[Any]) -> list[str]:
         """What a user should know about the training split before it trains."""
         del encoder, train
