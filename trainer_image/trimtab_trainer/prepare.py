@@ -156,9 +156,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     continual = config.training.continual
     anchor = None if continual is None else make_anchor(continual, model, new)
     plan = make_plan(config, splits)
-    epochs = config.training.epochs or definition.epochs
-    steps = total_steps(plan, epochs=epochs, max_steps=config.training.max_steps)
-    is_head_new = bool(new) and base.adapter is None and not isinstance(task, FitsHead)
+    steps = total_steps(plan, epochs=config.training.epochs or definition.epochs, max_steps=config.training.max_steps)
     return Prepared(
         splits,
         list(raw.datasets),
@@ -171,7 +169,7 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         attack,
         anchor,
         steps,
-        config.training.learning_rate or method.default_learning_rate(is_head_new=is_head_new),
+        peak_learning_rate(config, is_head_new=bool(new) and base.adapter is None and not isinstance(task, FitsHead)),
         size,
         memory,
         raw.quality,
@@ -179,6 +177,11 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         scorer=scorer,
         version_metrics=base.metrics,
     )
+
+
+def peak_learning_rate(config: RunConfig, *, is_head_new: bool) -> float:
+    """The user's, or the method's own."""
+    return config.training.learning_rate or method_of(config).default_learning_rate(is_head_new=is_head_new)
 
 
 def check_not_quantized(config: RunConfig, facts: ModelFacts) -> None:

@@ -14,7 +14,7 @@ class FullFineTuning(Method):
     """Nothing is frozen."""
 
     learning_rate = 0.00005
-    new_head_learning_rate = 0.0001
+    new_head_learning_rate = 0.0002
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """All of them."""

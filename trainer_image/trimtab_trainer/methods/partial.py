@@ -22,7 +22,7 @@ class PartialFineTuning(Method):
     """Some of the model's own weights."""
 
     learning_rate = 0.00005
-    new_head_learning_rate = 0.0001
+    new_head_learning_rate = 0.0002
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """There must be so many layers, and the patterns must be regular expressions."""
