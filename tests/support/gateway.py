@@ -56,6 +56,8 @@ class GatewayWorld(RolloutWorld):
         self.problem: Problem | None = None
         self.refusal = ""
         """Why the Gateway does not take the route."""
+        self.is_away = False
+        """The Gateway's controller looks at nothing; what it knew goes on."""
         self.slow: set[int] = set()
         """Versions whose servers never become ready."""
         self.silent: set[int] = set()
@@ -95,6 +97,11 @@ class GatewayWorld(RolloutWorld):
         """Versions that have a Service."""
         return sorted(int(name.rpartition("-v")[2]) for kind, name in self.there if kind == "Service")
 
+    def one_pass(self) -> bool:
+        """As ever; a route that was written is looked at again, as the operator does."""
+        before = copy.deepcopy(self.route)
+        return super().one_pass() or before != self.route
+
     def follow(self) -> bool:
         """Servers load what they were made for, the Gateway takes the route. True: something is new."""
         before = (dict(self.reported), copy.deepcopy(self.route))
@@ -110,7 +117,7 @@ class GatewayWorld(RolloutWorld):
             state = VersionState(name=served.name, state="Refused" if reason else "Ready", reason=reason)
             digest = config_digest(config)
             self.reported[name] = ServerReport(instance="a", digest=digest, heard=digest, versions=[state])
-        if self.route is not None:
+        if self.route is not None and not self.is_away:
             self.route["status"] = {"parents": parents(self.route, refusal=self.refusal)}
             if not self.refusal:
                 self.followed = shares(self.route)

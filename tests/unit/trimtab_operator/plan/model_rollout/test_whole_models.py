@@ -56,18 +56,24 @@ def test_a_canary_gets_nothing_before_its_servers_are_ready_and_then_its_weight(
     assert not world.lost
 
 
-def test_what_was_stable_stays_until_the_gateway_has_heard_of_it() -> None:
-    world = serving().change(version=2)
-    assert world.servers == [2]
-    world.following = False
-    world.change(version=3)
-    world.following = True
-    world.follow()
-    world.refusal = "the controller is away"
-    world.settle()
-    assert world.servers == [2, 3], "the Gateway may still send requests to both"
-    world.refusal = ""
-    assert (world.settle().servers, world.answers) == ([3], {3: 100})
+def test_nothing_is_promoted_before_the_gateway_follows() -> None:
+    world = serving(**HALF).change(version=2)
+    world.is_away = True
+    world.act("promote")
+    assert (world.answers, world.told, world.status.stable_version) == ({1: 50, 2: 50}, {1: 0, 2: 100}, 1)
+    assert world.servers == [1, 2]
+    world.is_away = False
+    assert (world.settle().answers, world.status.stable_version, world.servers) == ({2: 100}, 2, [2])
+    assert not world.lost
+
+
+def test_what_was_rolled_back_stays_until_the_gateway_has_heard_of_it() -> None:
+    world = serving(**HALF).change(version=2)
+    world.is_away = True
+    world.act("abort")
+    assert (world.answers, world.servers) == ({1: 50, 2: 50}, [1, 2]), "the Gateway still sends requests to both"
+    world.is_away = False
+    assert (world.settle().answers, world.servers) == ({1: 100}, [1])
     assert not world.lost
 
 
