@@ -55,11 +55,11 @@ def manifests() -> None:
     """Server-side dry runs of the rendered chart and of every example; nothing stays behind."""
     env = environment.exports()
     kubectl = _tool("kubectl")
-    for values in _values():
-        _dry_run(kubectl, _rendered(values), env=env)
-        say(f"   accepted: chart with {values.name if values else 'default values'}")
-    made = _make_missing_crds(kubectl, env)
+    made = _bring_crds(kubectl, env)
     try:
+        for values in _values():
+            _dry_run(kubectl, _rendered(values), env=env)
+            say(f"   accepted: chart with {values.name if values else 'default values'}")
         for example in sorted(_EXAMPLES.rglob("*.yaml")):
             if _GITOPS not in example.parents:
                 ours, others = _by_presence(example.read_text(), _run(kubectl, "api-versions", env=env).split())
@@ -107,13 +107,17 @@ def _dry_run(kubectl: str, manifest: str, *, env: dict[str, str]) -> None:
     )
 
 
-def _make_missing_crds(kubectl: str, env: dict[str, str]) -> list[Path]:
-    """The CRDs that the cluster lacks; those it has belong to somebody and are left as they are."""
+def _bring_crds(kubectl: str, env: dict[str, str]) -> list[Path]:
+    """Our CRDs as they are in this checkout; those that were made here, to be deleted again.
+
+    A cluster of the user's keeps those that it has: they belong to somebody. The local one may have them from an earlier checkout.
+    """
     listed = json.loads(_run(kubectl, "get", "crds", "-o", "json", env=env))["items"]
     present = {crd["metadata"]["name"] for crd in listed}
-    missing = [file for file in sorted(_CRDS.glob("*.yaml")) if file.stem not in present]
-    for file in missing:
-        _run(kubectl, "create", "-f", file, env=env)
+    files = sorted(_CRDS.glob("*.yaml"))
+    missing = [file for file in files if file.stem not in present]
+    for file in missing if environment.users_cluster() else files:
+        _run(kubectl, "apply", "--server-side", "--force-conflicts", "-f", file, env=env)
     for file in missing:
         _run(kubectl, "wait", "--for=condition=Established", f"crd/{file.stem}", "--timeout=30s", env=env)
     return missing
