@@ -194,7 +194,7 @@ ACCEPTED = [
         "",
         behind_gateway(
             {
-                "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}, {"name": "inside"}],
+                "parentRefs": [{"name": "public", "sectionName": "https"}, {"name": "inside"}],
                 "hostnames": ["tone.example.com", "*.models.example.com"],
             }
         ),

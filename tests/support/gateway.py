@@ -12,7 +12,7 @@ from trimtab_operator.plan.model_rollout.http_route import API_VERSION
 from trimtab_operator.state import Manifest, ObservedRollout, ObservedRoute, Problem, ServerNews
 from trimtab_trainer.contract.serving import ServerReport, VersionState, config_digest
 
-GATEWAY = {"parentRefs": [{"name": "public", "namespace": "gateways"}], "hostnames": ["tone.example.com"]}
+GATEWAY = {"parentRefs": [{"name": "public"}], "hostnames": ["tone.example.com"]}
 SERVING = {"vllm": {"image": "vllm:1", "gateway": GATEWAY}}
 BAD_IMAGE = "vllm:no-such-tag"
 

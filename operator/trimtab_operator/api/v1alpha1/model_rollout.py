@@ -40,12 +40,10 @@ def _router_resources() -> ResourceRequirements:
 
 
 class ParentRef(Document):
-    """A Gateway that takes the route."""
+    """A Gateway of the rollout's namespace that takes the route."""
 
     name: str = Field(min_length=1, max_length=253)
     """Its name."""
-    namespace: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    """Where it is. Absent: the rollout's namespace. A Gateway of another one lets in whom its listeners' `allowedRoutes` name."""
     section_name: str | None = Field(default=None, min_length=1, max_length=253)
     """One of its listeners. Absent: all of them."""
 
