@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.cluster import Api, Manifest
+from tests.support.cluster import Api, Manifest, collection
+from tests.support.foreign_crds import http_routes
+from tests.support.kube import eventually
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHILDREN = [
@@ -30,8 +32,24 @@ def restricted(api: Api) -> Iterator[str]:
     api.delete(manifest)
 
 
+@pytest.fixture(scope="module")
+def gateway_api(api: Api) -> Iterator[None]:
+    """HTTPRoutes, for as long as they are needed where the cluster has none of its own."""
+    crd = http_routes()
+    path = f"{collection(crd)}/{crd['metadata']['name']}"
+    if api.exists(path):
+        yield
+        return
+    api.apply(crd)
+    served = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
+    eventually(lambda: api.exists(served), what="HTTPRoutes are served", timeout=60, every=0.1)
+    yield
+    api.delete(crd)
+    eventually(lambda: not api.exists(path), what="the CRD of HTTPRoutes is gone", timeout=60, every=0.1)
+
+
 @pytest.mark.parametrize("child", CHILDREN)
-def test_the_api_server_takes_it(api: Api, restricted: str, child: dict[str, Any]) -> None:
+def test_the_api_server_takes_it(api: Api, restricted: str, gateway_api: None, child: dict[str, Any]) -> None:
     moved = child | {"metadata": child["metadata"] | {"namespace": restricted}}
     made = api.create(moved, dry_run=True)
     if child["kind"] in ("Job", "Deployment"):
