@@ -1,13 +1,18 @@
-"""KServe's InferenceServices: read by name when a rollout is looked at. Optional kinds are not watched: nothing breaks where they are missing."""
+"""KServe's InferenceServices of rollouts."""
 
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import ModelRollout, Reason
 from trimtab_operator.cluster.client import Client
-from trimtab_operator.cluster.resources import resource_of
-from trimtab_operator.errors import NotFoundError, RejectedError
+from trimtab_operator.cluster.optional import OptionalKind
 from trimtab_operator.state import ObservedInference, Problem
 
-_KIND = "InferenceService"
+_SERVICES = OptionalKind(
+    "InferenceService",
+    install="KServe",
+    value="kserve.enabled",
+    not_installed=Reason.KSERVE_NOT_INSTALLED,
+    not_permitted=Reason.KSERVE_NOT_PERMITTED,
+)
 
 
 class InferenceReader:
@@ -26,13 +31,12 @@ class InferenceReader:
         if kserve is None:
             return None
         name = kserve.inference_service
-        try:
-            body = await self._client.get(resource_of(_KIND), namespace, name)
-        except NotFoundError:
-            return ObservedInference(name, problem=await self._what_is_missing(name))
-        except RejectedError as error:
-            message = f"The operator may not read InferenceServices ({error}): have an administrator set kserve.enabled in the chart's values."
-            return ObservedInference(name, problem=Problem(Reason.KSERVE_NOT_PERMITTED, message, who="platform"))
+        body = await _SERVICES.read(self._client, namespace, name)
+        if isinstance(body, Problem):
+            return ObservedInference(name, problem=body)
+        if body is None:
+            message = f"InferenceService '{name}' does not exist in this namespace: make it; the rollout goes on by itself then."
+            return ObservedInference(name, problem=Problem(Reason.INFERENCE_SERVICE_NOT_FOUND, message))
         writer = (body["metadata"].get("annotations") or {}).get(names.INFERENCE_ROLLOUT_ANNOTATION, "")
         if writer not in ("", rollout.metadata.name):
             message = (
@@ -42,16 +46,3 @@ class InferenceReader:
             )
             return ObservedInference(name, problem=Problem(Reason.NAME_CONFLICT, message))
         return ObservedInference(name, body)
-
-    async def _what_is_missing(self, name: str) -> Problem:
-        if not await self._client.serves(resource_of(_KIND)):
-            return Problem(
-                Reason.KSERVE_NOT_INSTALLED,
-                "This cluster has no InferenceServices (serving.kserve.io/v1beta1): have an administrator install KServe; "
-                "the rollout goes on by itself then.",
-                who="platform",
-            )
-        message = (
-            f"InferenceService '{name}' does not exist in this namespace: make it; the rollout goes on by itself then."
-        )
-        return Problem(Reason.INFERENCE_SERVICE_NOT_FOUND, message)

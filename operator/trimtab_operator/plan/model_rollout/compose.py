@@ -9,7 +9,7 @@ from trimtab_operator.plan.model_rollout.analysis_job import jobs, obsolete
 from trimtab_operator.plan.model_rollout.config_map import config_map
 from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.plan.model_rollout.deployment import deployment
-from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budget
+from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budgets
 from trimtab_operator.plan.model_rollout.readiness import is_complete, read, report_seconds
 from trimtab_operator.plan.model_rollout.service import service
 from trimtab_operator.plan.model_rollout.serving import configs, servers_of
@@ -41,15 +41,12 @@ def make_plan(observed: ObservedRollout, problems: Sequence[Problem], *, setting
         course = decide(Pass(observed, problems, readiness, complete=False, now=now))
         return Plan(rollout=course)
     main = next(config for config in told.values())
-    replicated = rollout.spec.serving.servers
-    # Once made, the budget stays: with one replica it allows every eviction.
-    budget = (disruption_budget(rollout),) if replicated and replicated.replicas > 1 else ()
     servers = deployment(rollout, setting, main, settings=settings)
     complete = is_complete(observed.deployment, servers)
     asked = () if problems else due(observed, now=now)
     course = decide(Pass(observed, problems, readiness, complete=complete, now=now))
     return Plan(
-        apply=(config_map(rollout, told, settings=settings), service(rollout), *budget, servers),
+        apply=(config_map(rollout, told, settings=settings), service(rollout), *disruption_budgets(rollout), servers),
         create=jobs(observed, asked, setting, settings=settings),
         delete=obsolete(observed, asked),
         configs=told,

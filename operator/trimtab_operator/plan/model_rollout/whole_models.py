@@ -18,7 +18,7 @@ from trimtab_operator.plan.model_rollout.analysis_job import obsolete as obsolet
 from trimtab_operator.plan.model_rollout.config_map import config_map
 from trimtab_operator.plan.model_rollout.course import Pass, decide
 from trimtab_operator.plan.model_rollout.deployment import deployment
-from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budget
+from trimtab_operator.plan.model_rollout.disruption_budget import disruption_budgets
 from trimtab_operator.plan.model_rollout.http_route import http_route
 from trimtab_operator.plan.model_rollout.kserve import look_again
 from trimtab_operator.plan.model_rollout.readiness import Readiness, is_complete, read, report_seconds
@@ -175,11 +175,10 @@ def _children(
     if not parts:
         return ()
     serving = rollout.spec.serving
-    budget = (disruption_budget(rollout),) if serving.servers and serving.servers.replicas > 1 else ()
     route = (http_route(rollout, serving.gateway, weights),) if serving.gateway and weights else ()
     return (
         config_map(rollout, _told(parts), settings=settings),
-        *budget,
+        *disruption_budgets(rollout),
         *(service(rollout, part.setting.version.spec.version) for part in parts.values()),
         *(part.deployment for part in parts.values()),
         *route,
@@ -189,11 +188,9 @@ def _children(
 def _obsolete(observed: ObservedRollout, parts: Mapping[str, Part], route: Route | None) -> tuple[ObjectRef, ...]:
     """Servers that take part no more: nobody sends them requests, and the Gateways know it; then their Services."""
     kept = {*_by_service(observed, stored(observed)), *(part.deployment["metadata"]["name"] for part in parts.values())}
-    named, followed, up = (
-        route.weights if route else {},
-        route is not None and route.is_followed,
-        _that_answer(observed),
-    )
+    named = route.weights if route else {}
+    followed = route is not None and route.is_followed
+    up = _that_answer(observed)
     there = {each["metadata"]["name"] for each in observed.deployments}
     servers = [
         each
