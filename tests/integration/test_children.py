@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.cluster import Api, Manifest, collection
-from tests.support.foreign_crds import http_routes
-from tests.support.kube import eventually
+from tests.support.foreign_crds import gone_afterwards, http_routes, install
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHILDREN = [
@@ -36,16 +35,12 @@ def restricted(api: Api) -> Iterator[str]:
 def gateway_api(api: Api) -> Iterator[None]:
     """HTTPRoutes, for as long as they are needed where the cluster has none of its own."""
     crd = http_routes()
-    path = f"{collection(crd)}/{crd['metadata']['name']}"
-    if api.exists(path):
+    if api.exists(f"{collection(crd)}/{crd['metadata']['name']}"):
         yield
         return
-    api.apply(crd)
-    served = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
-    eventually(lambda: api.exists(served), what="HTTPRoutes are served", timeout=60, every=0.1)
-    yield
-    api.delete(crd)
-    eventually(lambda: not api.exists(path), what="the CRD of HTTPRoutes is gone", timeout=60, every=0.1)
+    with gone_afterwards(api, crd):
+        install(api, crd)
+        yield
 
 
 @pytest.mark.parametrize("child", CHILDREN)

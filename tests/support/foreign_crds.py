@@ -6,11 +6,14 @@ The modules come through the Go proxy, as the local cluster's sources do, and st
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import yaml
-from tests.support.cluster import Manifest
+from tests.support.cluster import Api, Manifest, collection
+from tests.support.kube import eventually
 
 KSERVE = "github.com/kserve/kserve@v0.20.0"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.1"
@@ -35,6 +38,26 @@ def inference_services() -> Manifest:
 def http_routes() -> Manifest:
     """Gateway API's CRD of routes, of its standard channel."""
     return _read(module(GATEWAY_API) / "config" / "crd" / "standard" / "gateway.networking.k8s.io_httproutes.yaml")
+
+
+def install(server: Api, crd: Manifest) -> None:
+    """Apply it, and wait until its objects can be made."""
+    server.apply(crd)
+    spec = crd["spec"]
+    version = next(each["name"] for each in spec["versions"] if each["storage"])
+    path = f"/apis/{spec['group']}/{version}/namespaces/default/{spec['names']['plural']}"
+    eventually(lambda: server.exists(path), what=f"{crd['metadata']['name']} are served", timeout=60, every=0.1)
+
+
+@contextmanager
+def gone_afterwards(server: Api, crd: Manifest) -> Iterator[Manifest]:
+    """Whoever installs it meanwhile: then it is gone. While it is being deleted, an apply would change what vanishes."""
+    try:
+        yield crd
+    finally:
+        server.delete(crd)
+        path = f"{collection(crd)}/{crd['metadata']['name']}"
+        eventually(lambda: not server.exists(path), what=f"{crd['metadata']['name']} is gone", timeout=60, every=0.1)
 
 
 def _read(path: Path) -> Manifest:

@@ -10,7 +10,7 @@ import yaml
 from tests.integration.operator.conftest import StartOperator, eventually
 from tests.integration.operator.test_endpoint import post, token
 from tests.support.cluster import Api, Manifest, RefusedError, collection
-from tests.support.foreign_crds import http_routes
+from tests.support.foreign_crds import gone_afterwards, http_routes, install
 from tests.support.gateway import GATEWAY, SERVING, parents, shares
 from tests.support.kserve import uri_of
 from tests.support.manifests import changed, smallest
@@ -162,17 +162,8 @@ def _version(manifest: Manifest) -> int:
 @pytest.fixture
 def crd(server: Api) -> Iterator[Manifest]:
     """Gateway API's CRD, not installed yet; gone after the test."""
-    found = http_routes()
-    yield found
-    server.delete(found)
-    path = f"{collection(found)}/{found['metadata']['name']}"
-    eventually(lambda: not server.exists(path), what="Gateway API's CRD is gone")
-
-
-def install(server: Api, crd: Manifest) -> None:
-    server.apply(crd)
-    path = "/apis/gateway.networking.k8s.io/v1"
-    eventually(lambda: server.exists(path), what="HTTPRoutes are served", timeout=60)
+    with gone_afterwards(server, http_routes()) as crd:
+        yield crd
 
 
 def test_from_a_cluster_without_gateway_api_to_a_promotion(

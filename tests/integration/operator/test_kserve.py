@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.integration.operator.conftest import StartOperator, eventually
 from tests.support.cluster import Api, Manifest, RefusedError, collection
-from tests.support.foreign_crds import inference_services
+from tests.support.foreign_crds import gone_afterwards, inference_services, install
 from tests.support.kserve import NAME, KServe, inference_service, uri_of
 from tests.support.manifests import changed, smallest
 
@@ -73,18 +73,9 @@ class Scene:
 
 @pytest.fixture
 def crd(server: Api) -> Iterator[Manifest]:
-    """KServe's CRD, not installed yet; gone after the test: while it is being deleted, an apply would change what vanishes."""
-    found = inference_services()
-    yield found
-    server.delete(found)
-    path = f"{collection(found)}/{found['metadata']['name']}"
-    eventually(lambda: not server.exists(path), what="KServe's CRD is gone")
-
-
-def install(server: Api, crd: Manifest) -> None:
-    server.apply(crd)
-    path = "/apis/serving.kserve.io/v1beta1"
-    eventually(lambda: server.exists(path), what="InferenceServices are served", timeout=60)
+    """KServe's CRD, not installed yet; gone after the test."""
+    with gone_afterwards(server, inference_services()) as crd:
+        yield crd
 
 
 def test_from_a_cluster_without_kserve_to_a_canary(
