@@ -1,7 +1,7 @@
 """The base model with the task's head, as it is loaded and as it is trained."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.distributed import from_main, sum_over_ranks
+from trimtab_trainer.distributed import from_main, sum_gradients, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.hardware import use_fused_kernels
 from trimtab_trainer.sharding import Shards, Share
@@ -93,6 +93,13 @@ class TrainableModel:
     def compute(self, loss: Callable[[], Tensor]) -> Tensor:
         """A forward pass of training."""
         return loss() if self.shards is None else self.shards.compute(loss)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Of all processes: these weights' gradients, or those of this process' shares."""
+        if self.shards is None:
+            sum_gradients(parameters)
+        else:
+            self.shards.take_gradients()
 
     def totals(self, *values: float) -> list[float]:
         """Sums over all processes where weights are spread, of sums over each one's shares; elsewhere the values."""

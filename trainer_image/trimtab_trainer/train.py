@@ -16,7 +16,7 @@ from trimtab_trainer import logs
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.batches import Row, share_of_rank
 from trimtab_trainer.data.splits import Split
-from trimtab_trainer.distributed import losing_a_peer, sum_counts, sum_gradients, sum_over_ranks
+from trimtab_trainer.distributed import losing_a_peer, sum_counts, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.evaluate import evaluate
 from trimtab_trainer.interruption import Interruption
@@ -133,25 +133,27 @@ def update_weights(run: TrainingRun, parameters: Sequence[nn.Parameter], rate: f
         TrainerError: LossDiverged where that ends the run; the weights are still those before the step.
     """
     training, loop, optimizer = run.config.training, run.state.loop, run.state.optimizer
-    if run.model.shards is None:
-        sum_gradients(parameters)
-    else:
-        run.model.shards.take_gradients()
+    run.model.sum_gradients(parameters)
     if run.state.anchor is not None:
         loop.anchor_penalty = run.model.totals(run.state.anchor.pull(run.model.trainable))[0]
     norm = clip_gradients(run, parameters)
     if what := what_is_wrong(loop, training.divergence, loss=loss, norm=norm):
         skip_or_stop(loop, training.divergence, what=what, rate=rate)
-        optimizer.zero_grad(set_to_none=run.model.shards is not None)
+        clear_gradients(run)
         return None
     set_learning_rate(optimizer, rate)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=run.model.shards is not None)  # shares get theirs from FSDP2
+    clear_gradients(run)
     note_step(loop, training.divergence, loss=loss)
     if training.exponential_moving_average is not None:
         decay = training.exponential_moving_average.decay
         update_average(run.state.average, run.model.trainable, update=loop.updates + 1, decay=decay)
     return norm
+
+
+def clear_gradients(run: TrainingRun) -> None:
+    """For the next step, in place; shares of spread weights are given theirs anew."""
+    run.state.optimizer.zero_grad(set_to_none=run.model.shards is not None)
 
 
 def clip_gradients(run: TrainingRun, parameters: Sequence[nn.Parameter]) -> float:
