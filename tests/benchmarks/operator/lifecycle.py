@@ -28,6 +28,8 @@ class Lifecycles:
         self._session = session
         self._namespace = namespace
         self._complete: dict[str, float] = {}
+        self._ended: set[str] = set()
+        """Pods that were seen to their end."""
         self._wanted = 0
         self._all_complete = asyncio.Event()
 
@@ -54,13 +56,15 @@ class Lifecycles:
             assert response.status == 201, await response.text()
 
     async def _watch(self, kind: str, seen: Any) -> None:
+        """Again and again: the API server ends the watch of a reader that is slow, and the next one begins with what is there."""
         no_limit = aiohttp.ClientTimeout(total=None)
         tasks: set[asyncio.Task[None]] = set()
-        async with self._session.get(self._url(kind), params={"watch": "true"}, timeout=no_limit) as response:
-            async for line in response.content:
-                task = asyncio.create_task(seen(orjson.loads(line)))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+        while True:
+            async with self._session.get(self._url(kind), params={"watch": "true"}, timeout=no_limit) as response:
+                async for line in response.content:
+                    task = asyncio.create_task(seen(orjson.loads(line)))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
 
     async def _job(self, event: Manifest) -> None:
         conditions = event["object"].get("status", {}).get("conditions", [])
@@ -73,8 +77,9 @@ class Lifecycles:
         """What a kubelet says of a pod that runs and succeeds."""
         metadata = event["object"]["metadata"]
         job = metadata["labels"].get(names.JOB_LABEL, "")
-        if event["type"] != "ADDED" or not job:
+        if event["type"] != "ADDED" or not job or metadata["name"] in self._ended:
             return
+        self._ended.add(metadata["name"])
         words = success(published=published(name=job)).model_dump_json(by_alias=True, exclude_none=True)
         running = {"running": {"startedAt": _NOW}}
         ended = {"terminated": {"exitCode": 0, "startedAt": _NOW, "finishedAt": _NOW, "message": words}}

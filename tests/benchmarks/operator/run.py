@@ -78,6 +78,7 @@ async def benchmark(connection: Connection, options: argparse.Namespace, api_ser
             turns[contender.name].append(await turn(connection, contender, options, api_server))
     for contender in contenders:
         result[contender.name] = summary(contender, turns[contender.name])
+    show_contenders(result)
     if options.objects:
         say(f"{options.objects} objects, {options.idle} idle seconds, kill -9 and restart")
         result["at_scale"] = await at_scale(connection, ours, options)
@@ -131,14 +132,24 @@ def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 
-def show(result: Result) -> None:
-    """Contenders side by side, as a table of Markdown, then the rest."""
-    names = [name for name, value in result.items() if isinstance(value, dict) and "version" in value]
+def contenders_of(result: Result) -> list[str]:
+    """Those that took turns."""
+    return [name for name, value in result.items() if isinstance(value, dict) and "version" in value]
+
+
+def show_contenders(result: Result) -> None:
+    """Side by side, as a table of Markdown."""
+    names = contenders_of(result)
     print("| what | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for row, label in ROWS.items():
         if any(row in result[name] for name in names):
             print(f"| {label} | " + " | ".join(str(result[name].get(row, "")) for name in names) + " |")
-    print("".join(f"\n{line}" for name in names for line in details(name, result[name])))
+    print("".join(f"\n{line}" for name in names for line in details(name, result[name])), flush=True)
+
+
+def show_rest(result: Result) -> None:
+    """The machine, and what was measured without a peer."""
+    names = contenders_of(result)
     for name, value in flat({name: value for name, value in result.items() if name not in names}):
         print(f"{name:44} {value:>12}")
 
@@ -203,7 +214,7 @@ def main() -> None:
         time.sleep(_UNTIL_KNOWN_SECONDS)
         connection = dataclasses.replace(connect(), agent="trimtab-benchmark")
         result = asyncio.run(benchmark(connection, options, api_server))
-    show(result)
+    show_rest(result)
     if options.output:
         options.output.write_text(json.dumps(result, indent=2) + "\n")
 

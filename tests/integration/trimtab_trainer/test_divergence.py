@@ -10,22 +10,22 @@ from safetensors.torch import load
 from tests.support.memory_storage import MemoryStorage, MemoryWriter
 from tests.support.training import make_job, run_job
 
-from trimtab_trainer import train
 from trimtab_trainer.contract.exit_codes import ExitCode, TrainerReason
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.model import TrainableModel
 
 
 def break_gradients(patch: pytest.MonkeyPatch, *steps: int) -> None:
     """As an overflow would, at the n-th steps."""
     taken = iter(range(1, 100))
-    real = train.sum_gradients
+    real = TrainableModel.sum_gradients
 
-    def broken(parameters: list[torch.nn.Parameter]) -> None:
-        real(parameters)
+    def broken(model: TrainableModel, parameters: list[torch.nn.Parameter]) -> None:
+        real(model, parameters)
         if next(taken) in steps:
             parameters[0].grad.fill_(math.nan)  # type: ignore[union-attr]
 
-    patch.setattr(train, "sum_gradients", broken)
+    patch.setattr(TrainableModel, "sum_gradients", broken)
 
 
 def test_a_step_that_is_not_finite_is_left_out_counted_and_told(
