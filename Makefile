@@ -13,6 +13,8 @@ UNIT := tests/unit
 PYTEST := $(VENV)/python -m pytest
 # A worker a core; the trainer's import torch, so not one more than that.
 WORKERS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# The trainer's unit tests wait a third of their time for their stores: one more process than cores uses it.
+WAITING_WORKERS := --numprocesses=$(shell expr $$(nproc) + 1) --maxprocesses=4 --dist=worksteal
 # The environment of the running cluster and store, for one command.
 WITH_CLUSTER = eval "$$($(DEV) env)" &&
 
@@ -68,7 +70,7 @@ logs: ## The end of every log of the local cluster
 .PHONY: test-unit
 test-unit: setup ## Unit tests, without network, in a minute: the operator's in .venv, the trainer's inside the trainer image
 	$(PYTEST) $(WORKERS) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
-	dev/in-trainer-image python -m pytest $(WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest $(WAITING_WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup up assets ## Tests against a real API server, and whole jobs of the trainer

@@ -28,7 +28,7 @@ def main() -> None:
         found["base"] = 0.0
     else:
         found = {
-            folder: accuracy(loaded(AutoModelForSequenceClassification, folder, base), folder, rows)
+            folder: accuracy(loaded(AutoModelForSequenceClassification, folder, base), folder, rows, length=int(length))
             for folder in folders
         }
         [(usual, _)] = Counter(row["label"] for row in train).most_common(1)

@@ -17,7 +17,7 @@ class HeadOnly(Method):
     """A linear probe."""
 
     learning_rate = 0.0002
-    new_head_learning_rate = 0.005
+    new_head_learning_rate = 0.02
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """The matrix to the vocabulary, or about one vector a class."""

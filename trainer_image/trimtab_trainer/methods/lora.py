@@ -25,7 +25,7 @@ class LowRankAdapters(Method):
     tags: Sequence[str] = ("lora",)
     field = "method.lora"
     learning_rate = 0.0002
-    new_head_learning_rate = 0.001
+    new_head_learning_rate = 0.002
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """Every name in targetModules must match a layer."""

@@ -58,7 +58,7 @@ class BottleneckAdapters(OwnAdapters):
 
     tags = ("bottleneck-adapter",)
     learning_rate = 0.0005
-    new_head_learning_rate = 0.002
+    new_head_learning_rate = 0.005
 
     def trained_parameters(self, config: RunConfig, facts: ModelFacts) -> int:
         """Two matrices and their biases in each place."""

@@ -30,7 +30,7 @@ class VirtualTokens(Method):
     format = "peftPrompt"
     tags = ("prefix-tuning",)
     learning_rate = 0.005
-    new_head_learning_rate = 0.01
+    new_head_learning_rate = 0.03
 
     def check(self, config: RunConfig, facts: ModelFacts) -> None:
         """The positions must suffice, and rows must hold one example each."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import yaml
-from tests.integration.trimtab_trainer.test_server_process import free_port, wait_until_ready
+from tests.integration.trimtab_trainer.server.test_process import free_port, wait_until_ready
 from tests.support.manifests import GOLDEN
 from tests.support.object_store import make_store
 from tests.support.serving import make_config, publish, save_models
