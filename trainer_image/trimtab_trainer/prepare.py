@@ -43,7 +43,7 @@ from trimtab_trainer.reporting.drift import sample_weights
 from trimtab_trainer.sharding import shard_count
 from trimtab_trainer.slices import check_columns
 from trimtab_trainer.store.object_store import ObjectStore
-from trimtab_trainer.tasks.definition import Encoder
+from trimtab_trainer.tasks.definition import Encoder, TaskDefinition
 from trimtab_trainer.tasks.task import FitsHead, Task
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -169,7 +169,9 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
         attack,
         anchor,
         steps,
-        peak_learning_rate(config, is_head_new=bool(new) and base.adapter is None and not isinstance(task, FitsHead)),
+        peak_learning_rate(
+            config, definition, is_head_new=bool(new) and base.adapter is None and not isinstance(task, FitsHead)
+        ),
         size,
         memory,
         raw.quality,
@@ -179,9 +181,10 @@ def prepare_run(attempt: Attempt, store: ObjectStore, device: torch.device, *, p
     )
 
 
-def peak_learning_rate(config: RunConfig, *, is_head_new: bool) -> float:
-    """The user's, or the method's own."""
-    return config.training.learning_rate or method_of(config).default_learning_rate(is_head_new=is_head_new)
+def peak_learning_rate(config: RunConfig, definition: TaskDefinition, *, is_head_new: bool) -> float:
+    """The user's, or what suits method and objective."""
+    own = method_of(config).default_learning_rate(is_head_new=is_head_new) / definition.learning_rate_divisor
+    return config.training.learning_rate or own
 
 
 def check_not_quantized(config: RunConfig, facts: ModelFacts) -> None:

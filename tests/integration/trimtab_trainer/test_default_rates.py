@@ -15,8 +15,12 @@ CLASSIFY: dict[str, Any] = {
     "task": {"sequenceClassification": {}},
     "data": {split: [{"uri": f"s3://data/{split}-labelled.jsonl"}] for split in ("train", "validation", "test")},
 }
+PREFER: dict[str, Any] = {
+    "objective": {"dpo": {}},
+    "data": {split: [{"uri": f"s3://data/{split}-preferences.jsonl"}] for split in ("train", "validation", "test")},
+}
 FULL, LORA = METHODS["full"], METHODS["lora"]
-DEFAULT = "(the method's default)"
+DEFAULT = "(the default)"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,7 @@ DEFAULT = "(the method's default)"
             FULL.learning_rate,
             id="a head that is fitted need not learn",
         ),
+        pytest.param(PREFER, {}, LORA.learning_rate / 10, id="answers that are compared"),
         pytest.param(CLASSIFY, {"learningRate": 0.0002}, 0.0002, id="the user's own"),
     ],
 )

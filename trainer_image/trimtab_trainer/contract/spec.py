@@ -230,7 +230,7 @@ class Training(Document):
     gradient_accumulation_steps: int | None = Field(default=None, ge=1, le=65536)
     """Micro batches per optimizer step. Absent: follows from the two batch sizes and the world size."""
     learning_rate: float | None = Field(default=None, gt=0, le=10)
-    """Peak learning rate. Absent: follows from the method, and from whether the task's head is new; the report names it (docs/training.md has the table)."""
+    """Peak learning rate. Absent: follows from the method, the objective, and from whether the task's head is new; the report names it (docs/training.md has the table)."""
     schedule: LearningRateSchedule = Field(default_factory=lambda: LearningRateSchedule(cosine=Decay()))
     """How the learning rate moves."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)

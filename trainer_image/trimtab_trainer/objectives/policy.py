@@ -189,6 +189,7 @@ class AnswersFromRewards(CausalLanguageModeling):
     packs = False
     smooths_labels = False
     has_fixed_inputs = False
+    learning_rate_divisor = 10.0
 
     def data_warnings(self, encoder: Any, train: Sequence[Any]) -> list[str]:
         """Nothing that the summary of the data does not say."""

@@ -187,6 +187,7 @@ class BestAnswers(AnswersFromRewards):
     """Learns from its own best answers."""
 
     metric_names = ("loss", "reward", "answer_tokens", "finished")
+    learning_rate_divisor = 1.0
 
     def make(self, config: RunConfig, model: TrainableModel, train: Sequence[Any]) -> tuple[Task, str]:
         """Without the reward model: `give_scorer` adds it, where the store is at hand."""

@@ -119,7 +119,7 @@ def _what(report: Report, config: RunConfig) -> str:
     published = report.published
     where = f"Published as **{published.name}** at `{published.uri}`." if published else "Nothing was published."
     early = " (stopped early)" if report.stopped_early else ""
-    chosen = "" if config.training.learning_rate else " (the method's default)"
+    chosen = "" if config.training.learning_rate else " (the default)"
     return (
         f"`{report.model}` was fine-tuned with **{report.method}** ({report.objective}, {report.task}): "
         f"{report.trained_parameters:,} of {report.parameters:,} weights moved ({share:.2f} %), {report.steps} of {report.total_steps} "

@@ -45,6 +45,8 @@ class TaskDefinition(ABC):
     """Weights that the model's files lack are the task's new head; otherwise they are an error."""
     epochs: float = 1.0
     """Passes over the training split, where the user says nothing."""
+    learning_rate_divisor: float = 1.0
+    """Of the method's default rate: some objectives ask for smaller steps."""
     packs: bool = False
     """Several examples may share a row."""
     smooths_labels: bool = False
