@@ -126,8 +126,9 @@ lint: setup ## ruff, import-linter, codespell
 	$(VENV)/codespell
 
 .PHONY: types
-types: setup ## mypy, strict
+types: setup ## mypy, strict; of tests, that what they name exists
 	$(VENV)/mypy
+	$(VENV)/mypy --config-file tests/mypy.ini tests/unit tests/integration tests/e2e tests/benchmarks tests/support
 	cd dev/local && ../../$(VENV)/mypy --config-file= --strict *.py
 
 .PHONY: format

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from tests.support.builders import pod_of
 from tests.support.rollouts import SETTINGS, make_profile, make_rollout, make_storage, make_version
@@ -130,7 +130,7 @@ class RolloutWorld:
             self.revisions.append(self.told)
         return wrote
 
-    def settle(self) -> "RolloutWorld":
+    def settle(self) -> Self:
         """Run passes until nothing changes any more; the server follows in between."""
         for _ in range(MAX_PASSES):
             wrote = self.one_pass()
@@ -138,20 +138,20 @@ class RolloutWorld:
                 return self
         raise AssertionError(f"the rollout never comes to rest: {self.wire}")
 
-    def advance(self, seconds: float) -> "RolloutWorld":
+    def advance(self, seconds: float) -> Self:
         """Let time pass, then settle."""
         self.now += timedelta(seconds=seconds)
         return self.settle()
 
     # ── the user, the Deployment controller, the servers ──
 
-    def change(self, **spec: Any) -> "RolloutWorld":
+    def change(self, **spec: Any) -> Self:
         """Edit the spec, as the user does."""
         self.spec = self.spec | spec
         self.generation += 1
         return self.settle()
 
-    def act(self, action: str) -> "RolloutWorld":
+    def act(self, action: str) -> Self:
         """Annotate, as the user does."""
         self.annotations = {names.ACTION_ANNOTATION: action}
         return self.settle()
@@ -199,7 +199,7 @@ class RolloutWorld:
         counts = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": ready, "availableReplicas": ready}
         return {**self.deployment, "status": counts | {"observedGeneration": 1}}
 
-    def end_job(self, words: dict[str, Any] | None = None, *, code: int = 0) -> "RolloutWorld":
+    def end_job(self, words: dict[str, Any] | None = None, *, code: int = 0) -> Self:
         """The newest Job's pod ends, and the Job with it."""
         job, time = list(self.jobs.values())[-1], format_time(self.now)
         text = TerminationMessage.model_validate(words).model_dump_json(by_alias=True) if words else ""

@@ -80,10 +80,8 @@ async def test_each_task_says_what_the_evaluation_says(version: Path) -> None:
     found = load_published(JOB, files, {"test": split}, device=torch.device("cpu"), precision=torch.float32)
     found.model.module.eval()
     tasks: Any = found.task
-    expected = [
-        tasks.tasks[one.task].answer(view(found.model, one.task), [one.inner])[0]
-        for one in found.splits["test"].encoded
-    ]
+    encoded: Any = found.splits["test"].encoded
+    expected = [tasks.tasks[one.task].answer(view(found.model, one.task), [one.inner])[0] for one in encoded]
     config = make_config(
         served("tone-v1", form="safetensors"), task=TASK, maxSequenceLength=MAX_LENGTH, offerBaseModel=False
     )

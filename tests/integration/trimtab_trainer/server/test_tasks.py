@@ -91,7 +91,8 @@ async def test_answers_are_those_of_the_evaluation(
     if kind == "choices":
         check_choices(version, answers, metrics)
         return
-    expected = [measurable.task.answer(measurable.model, [one])[0] for one in encoded]
+    task: Any = measurable.task
+    expected = [task.answer(measurable.model, [one])[0] for one in encoded]
     for row, found, own in zip(version.rows, answers, expected, strict=True):
         CHECKS[kind](found, plain(kind, own, version, labels, row), row)
     check_metrics(kind, version, answers, metrics)

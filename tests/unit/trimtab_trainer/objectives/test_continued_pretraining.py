@@ -47,8 +47,8 @@ def test_rows_know_their_document() -> None:
     )
     assert [example.place for example in split.examples] == [
         example.place
-        for example in examples
-        for _ in range(math.ceil(len(example.content.text.encode()) / 19))  # type: ignore[union-attr]
+        for example, text in zip(examples, DOCUMENTS, strict=True)
+        for _ in range(math.ceil(len(text.encode()) / 19))
     ]
     assert (split.summary.truncated, split.summary.empty) == (0, 1)
     assert split.summary.supervised_tokens == sum(len(text.encode()) for text in DOCUMENTS)

@@ -113,7 +113,7 @@ def test_partners_follow_from_seed_step_and_example_and_have_the_right_class() -
     torch.manual_seed(5)
     again = [task._partners(example) for example in reversed(task.train)]
     assert texts(again[::-1]) == texts(pairs)
-    task.begin_step(None, at_step(1))  # type: ignore[arg-type] - no model is asked
+    task.begin_step(None, at_step(1))  # type: ignore[arg-type]  # no model is asked
     assert texts(partners(task)) != texts(pairs)
     assert texts(partners(make_task(seed=1))) != texts(pairs)
 
@@ -121,7 +121,7 @@ def test_partners_follow_from_seed_step_and_example_and_have_the_right_class() -
 def test_every_partner_comes_in_time() -> None:
     task, seen = make_task(), set()
     for step in range(40):
-        task.begin_step(None, at_step(step))  # type: ignore[arg-type] - no model is asked
+        task.begin_step(None, at_step(step))  # type: ignore[arg-type]  # no model is asked
         seen |= {one.ids.tobytes() for pair in partners(task)[:1] for one in pair}
     assert len(seen) == len(TEXTS) - 1  # all but the example itself
 
