@@ -11,10 +11,10 @@ DEV := python3 -B dev/local/main.py
 VENV := .venv/bin
 UNIT := tests/unit
 PYTEST := $(VENV)/python -m pytest
-# A worker a core; the trainer's import torch, so not one more than that.
+# A worker a core; the trainer's import torch, so not many more.
 WORKERS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
-# The trainer's unit tests wait a third of their time for their stores: one more process than cores uses it.
-WAITING_WORKERS := --numprocesses=$(shell expr $$(nproc) + 1) --maxprocesses=4 --dist=worksteal
+# The trainer's unit tests wait a third of their time for their stores: more processes than cores use it.
+WAITING_WORKERS := --numprocesses=$(shell expr $$(nproc) \* 2) --maxprocesses=4 --dist=worksteal
 # The environment of the running cluster and store, for one command.
 WITH_CLUSTER = eval "$$($(DEV) env)" &&
 
