@@ -68,7 +68,7 @@ logs: ## The end of every log of the local cluster
 ##@ Tests
 
 .PHONY: test-unit
-test-unit: setup ## Unit tests, without network, in a minute: the operator's in .venv, the trainer's inside the trainer image
+test-unit: setup ## Unit tests, without network, a minute each: the operator's in .venv, the trainer's inside the trainer image
 	$(PYTEST) $(WORKERS) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
 	dev/in-trainer-image python -m pytest $(WAITING_WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
 

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.http_server import answering
+
 Condition = Callable[["Request"], bool]
 
 
@@ -93,15 +95,8 @@ def fault_proxy(target: str) -> Iterator[tuple[FaultProxy, str]]:
         daemon_threads = True
         request_queue_size = 128
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield proxy, f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Server(("127.0.0.1", 0), Handler)) as url:
+        yield proxy, url
 
 
 def serve(handler: BaseHTTPRequestHandler, proxy: FaultProxy) -> None:

@@ -176,6 +176,12 @@ def served(name: str, *, weight: int = 100, form: str = "peftAdapter") -> Served
     )
 
 
+def put_base(store: ObjectStore, folder: Path) -> None:
+    """Where `publish` says that the base model is."""
+    for path in folder.iterdir():
+        store.put(f"base/{path.name}", path.read_bytes())
+
+
 def publish(store: ObjectStore, folder: Path, version: int, **changes: Any) -> ServedVersion:
     """As training publishes: files, then the manifest."""
     files = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.http_server import answering
 from tests.support.serving import FolderSource, Running, eventually, make_config, running, served
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -75,12 +76,8 @@ def url(operator: Operator) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/server"
-        server.shutdown()
-        thread.join()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as at:
+        yield f"{at}/server"
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.object_store import make_store
-from tests.support.serving import make_config, publish, save_models, served
+from tests.support.serving import make_config, publish, put_base, save_models, served
 
 from trimtab_trainer.contract.exit_codes import ExitCode
 from trimtab_trainer.contract.run_config import ServerConfig
@@ -83,8 +83,7 @@ def wait_until_ready(url: str, process: "subprocess.Popen[str]") -> None:
 
 def test_the_process(store: ObjectStore, s3_endpoint: str, credentials: Path, tmp_path: Path) -> None:
     folders = save_models(tmp_path / "models")
-    for path in folders["base"].iterdir():
-        store.put(f"base/{path.name}", path.read_bytes())
+    put_base(store, folders["base"])
     version = publish(store, folders["tone-v1"], 1)
     config = make_config(version, store=make_store(s3_endpoint).to_json(), terminationGraceSeconds=20)
     tampered = config.model_copy(update={"versions": [version.model_copy(update={"manifest_sha256": "0" * 64})]})

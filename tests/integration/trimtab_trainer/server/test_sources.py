@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.object_store import BUCKET, admin_client, make_store
-from tests.support.serving import VERSIONS, Running, eventually, make_config, publish, running
+from tests.support.serving import VERSIONS, Running, eventually, make_config, publish, put_base, running
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.contract.run_config import ServedVersion
@@ -27,8 +27,7 @@ async def serving_from(
 
 @pytest.fixture
 def base(store: ObjectStore, folders: dict[str, Path]) -> None:
-    for path in folders["base"].iterdir():
-        store.put(f"base/{path.name}", path.read_bytes())
+    put_base(store, folders["base"])
 
 
 @pytest.mark.usefixtures("base")

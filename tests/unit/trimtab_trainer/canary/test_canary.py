@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from tests.support import serving
+from tests.support.http_server import answering
 from tests.support.serving import FolderSource, make_config, running, served
 
 from trimtab_trainer.canary.__main__ import measure
@@ -126,7 +126,7 @@ def test_versions_with_servers_of_their_own_are_asked_there() -> None:
 
 
 @contextmanager
-def answering(*codes: int) -> Iterator[str]:
+def good_after(*codes: int) -> Iterator[str]:
     """A server that answers `good` after these codes."""
     left = list(codes)
 
@@ -143,12 +143,8 @@ def answering(*codes: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
@@ -162,7 +158,7 @@ def answering(*codes: int) -> Iterator[str]:
 )
 def test_patience(codes: tuple[int, ...], expected: str) -> None:
     (question,) = questions(examples(Labelled("fine", "good")), config("accuracy", task="sequenceClassification"))
-    with answering(*codes) as address:
+    with good_after(*codes) as address:
         try:
             said = Endpoint(address, pauses=(0.0,) * 4).ask(question, "tone-v2")
         except TrainerError as error:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.http_server import answering
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.messages import CommittedCheckpoint, Progress, TrainerReport, parse_kubeflow_update
@@ -59,16 +60,9 @@ def serving(operator: Operator) -> Iterator[Operator]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    operator.url = f"http://127.0.0.1:{server.server_port}/report"
-    try:
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        operator.url = f"{url}/report"
         yield operator
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import yaml
 from tests.integration.trimtab_trainer.server.test_process import free_port, wait_until_ready
 from tests.support.manifests import GOLDEN
 from tests.support.object_store import make_store
-from tests.support.serving import make_config, publish, save_models
+from tests.support.serving import make_config, publish, put_base, save_models
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.run_config import ServerConfig
@@ -98,8 +98,7 @@ def ended(*processes: Process) -> Iterator[None]:
 
 def test_both_containers(store: ObjectStore, s3_endpoint: str, credentials: Path, tmp_path: Path) -> None:
     folders = save_models(tmp_path / "saved")
-    for path in folders["base"].iterdir():
-        store.put(f"base/{path.name}", path.read_bytes())
+    put_base(store, folders["base"])
     version = publish(store, folders["tone-v1"], 1)
     config = make_config(version, store=make_store(s3_endpoint).to_json(), terminationGraceSeconds=20)
     pod = Pod(tmp_path, credentials)

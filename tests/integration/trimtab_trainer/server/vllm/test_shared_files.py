@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.object_store import BUCKET, make_store
-from tests.support.serving import make_config, publish, served
+from tests.support.serving import make_config, publish, put_base, served
 
 from trimtab_trainer.contract import mounts
 from trimtab_trainer.contract.exit_codes import TrainerReason
@@ -16,8 +16,7 @@ from trimtab_trainer.store.object_store import ObjectStore
 
 @pytest.fixture
 def shared(tmp_path: Path, credentials: Path, store: ObjectStore, folders: dict[str, Path]) -> SharedSource:
-    for path in folders["base"].iterdir():
-        store.put(f"base/{path.name}", path.read_bytes())
+    put_base(store, folders["base"])
     return SharedSource(tmp_path, credentials=credentials)
 
 
