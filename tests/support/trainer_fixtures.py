@@ -1,5 +1,6 @@
 """Fixtures of the trainer's tests: a store (moto's S3 server, alone or behind a proxy that breaks requests), and files of tiny jobs."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 # Before torch is imported: of matrices this small, several threads only wait for each other, and for other tests.
 os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+# As trimtab_trainer/imports.py does: each worker of the tests imports all of it.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Every test module is imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

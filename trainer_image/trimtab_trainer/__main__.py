@@ -18,6 +18,7 @@ from trimtab_trainer.contract.messages import TerminationMessage, TrainerReport
 from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.energy import make_meter
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.imports import many_imports
 from trimtab_trainer.interruption import Interruption, StopSignal
 from trimtab_trainer.reporting.progress import Reporter, StatusEndpoint
 from trimtab_trainer.world import world_from_environment
@@ -63,7 +64,8 @@ def run(attempt: Attempt) -> int:
     grace = attempt.config.termination_grace_seconds
     attempt.stop.set_deadline(grace, lambda: _leave_message(attempt, termination.interruption(attempt)))
     try:
-        from trimtab_trainer.run import run_attempt  # noqa: PLC0415 - torch and transformers take ten seconds
+        with many_imports():
+            from trimtab_trainer.run import run_attempt  # noqa: PLC0415 - torch and transformers take seven seconds
 
         run_attempt(attempt)
         message = termination.success(attempt)

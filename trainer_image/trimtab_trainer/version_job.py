@@ -19,6 +19,7 @@ from trimtab_trainer.contract.messages import TerminationMessage, Verification
 from trimtab_trainer.contract.run_config import ResolvedModelVersion, VersionJobConfig
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.import_model import import_model, resolved
+from trimtab_trainer.imports import many_imports
 from trimtab_trainer.interruption import Interruption, StopSignal
 from trimtab_trainer.publishing.delete import delete
 from trimtab_trainer.publishing.verify import check_signature, verify
@@ -106,7 +107,8 @@ def _measure(
     config: VersionJobConfig, store: ObjectStore, verification: Verification, *, scratch: Path, stop: StopSignal
 ) -> TerminationMessage:
     try:
-        from trimtab_trainer.version_evaluation import evaluate_version  # noqa: PLC0415 - torch takes ten seconds
+        with many_imports():
+            from trimtab_trainer.version_evaluation import evaluate_version  # noqa: PLC0415 - torch takes seconds
 
         measured = evaluate_version(config, store, scratch=scratch, stop=stop)
     except (Interruption, Exception) as error:  # noqa: BLE001 - the last line of defence: every end has its reason

@@ -11,6 +11,7 @@ from typing import Any
 
 from trimtab_trainer.contract.run_config import ServerConfig
 from trimtab_trainer.errors import TrainerError
+from trimtab_trainer.imports import many_imports
 from trimtab_trainer.server.front import Front, Server
 
 
@@ -54,6 +55,11 @@ async def _serve(
 
 
 async def _run_models(config: ServerConfig, path: Path, scratch: Path, assembly: str, front: Front) -> None:
-    # In a thread: torch and transformers take ten seconds, minutes on a busy node, and the kubelet asks meanwhile.
-    module = await asyncio.to_thread(importlib.import_module, assembly)
+    # In a thread: torch and transformers take seven seconds, minutes on a busy node, and the kubelet asks meanwhile.
+    module = await asyncio.to_thread(_imported, assembly)
     await module.run(config, path, scratch, front)
+
+
+def _imported(module: str) -> Any:
+    with many_imports():
+        return importlib.import_module(module)
