@@ -86,12 +86,11 @@ def explain(analysis: Analysis, results: Sequence[MetricResult], step: int, phas
             for word, text in (("wanted", metric.success_condition), ("bad where", metric.failure_condition))
             if text
         )
-        bad = result.failed if phase is Phase.FAILED else result.inconclusive
-        limit = metric.failure_limit if phase is Phase.FAILED else metric.inconclusive_limit
-        return (
-            f"Metric {metric.name} of step {step}: result {last.value or 'none'}{compared}, {wanted}; "
-            f"{bad} of {max(limit, 0)} allowed {phase.value.lower()} measurements."
-        )
+        if phase is Phase.FAILED:
+            counted = f"{result.failed} failed, failureLimit {metric.failure_limit}"
+        else:
+            counted = f"{result.inconclusive} inconclusive, inconclusiveLimit {metric.inconclusive_limit}"
+        return f"Metric {metric.name} of step {step}: result {last.value or 'none'}{compared}, {wanted}; {counted}."
     return f"The analysis of step {step} is {phase.value}."
 
 
