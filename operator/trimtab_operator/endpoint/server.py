@@ -101,7 +101,7 @@ class Endpoint:
 
     async def _of_server(self, request: web.Request, data: bytes) -> dict[str, Any]:
         speaker = await self._authenticator.server(**_claim(request))
-        report = _parse(lambda: ServerReport.model_validate(_parse_json(data)))
+        report = _parse(lambda: ServerReport.model_validate(_parse_json(data), extra="ignore"))
         uid = speaker.rollout.uid
         news = ServerNews(speaker.pod, speaker.pod_uid, datetime.now(UTC), report)
         if self._servers.take(uid, news):
@@ -116,7 +116,7 @@ class Endpoint:
         return {"trainerStatus": message.to_json()}
 
     async def _report(self, speaker: Speaker, body: Any) -> dict[str, Any]:
-        report = _parse(lambda: TrainerReport.model_validate(body))
+        report = _parse(lambda: TrainerReport.model_validate(body, extra="ignore"))
         _check_attempt(report.attempt, speaker)
         self._reports.take(speaker.job.uid, speaker.attempt, at=datetime.now(UTC), trainer=report)
         self._wake(key_of(speaker.job))
@@ -127,7 +127,7 @@ class Endpoint:
         return {}
 
     async def _version(self, speaker: Speaker, body: Any) -> dict[str, Any]:
-        request = _parse(lambda: VersionRequest.model_validate(body))
+        request = _parse(lambda: VersionRequest.model_validate(body, extra="ignore"))
         _check_attempt(request.attempt, speaker)
         reply = await self._versions.reserve(speaker.job, request)
         self._wake(key_of(speaker.job))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from weakref import WeakValueDictionary
 
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import FineTuneJob, ModelVersion
@@ -26,13 +26,15 @@ class Versions:
     def __init__(self, client: Client, store: Store) -> None:
         self._client = client
         self._store = store
-        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Gone with the last request that holds one: models come and go.
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def reserve(self, stored: Stored, request: VersionRequest) -> VersionReply:
         """The job's version. Asking again gives the same one, unless its place in the store is taken."""
         job = FineTuneJob.parse(stored.body())
         model = job.spec.output.model_name
-        async with self._locks[stored.namespace, model]:
+        lock = self._locks.setdefault((stored.namespace, model), asyncio.Lock())
+        async with lock:
             for _ in range(_TRIES):
                 held = reserved_version(job)
                 if held is not None and held not in request.taken:

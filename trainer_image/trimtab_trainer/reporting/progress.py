@@ -139,7 +139,7 @@ def reserve_version(
         retry=retry_if_exception(_may_succeed_later),
     )
     try:
-        return VersionReply.model_validate(retrying(endpoint.post, body))
+        return VersionReply.model_validate(retrying(endpoint.post, body), extra="ignore")
     except (RetryError, requests.RequestException, OSError, ValueError) as error:
         cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
         raise TrainerError(

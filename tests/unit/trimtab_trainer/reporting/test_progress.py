@@ -136,6 +136,7 @@ def test_without_an_endpoint_nothing_is_posted() -> None:
             4,
             id="after failures that pass",
         ),
+        pytest.param([(200, {"name": "tone-v5", "version": 5, "later": 1})], 5, id="by a later release"),
         pytest.param([(422, {})], None, id="a refusal"),
         pytest.param([(200, {"name": "x"})], None, id="an answer that is none"),
     ],
