@@ -76,7 +76,7 @@ class Lifecycles:
     async def _pod(self, event: Manifest) -> None:
         """What a kubelet says of a pod that runs and succeeds."""
         metadata = event["object"]["metadata"]
-        job = metadata["labels"].get(names.JOB_LABEL, "")
+        job = metadata.get("labels", {}).get(names.JOB_LABEL, "")
         if event["type"] != "ADDED" or not job or metadata["name"] in self._ended:
             return
         self._ended.add(metadata["name"])
