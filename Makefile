@@ -109,6 +109,10 @@ bench-memory: setup ## Peak memory of LoRA and QLoRA beside the estimate (3 min)
 bench-few-shot: setup ## Eight examples a class: objective fewShot beside plain fine-tuning (15 min)
 	$(VENV)/python tests/benchmarks/few_shot.py $(ARGS)
 
+.PHONY: bench-forgetting
+bench-forgetting: setup ## What replay, EWC and L2-SP keep of what a language model knew (20 min)
+	$(VENV)/python tests/benchmarks/forgetting.py $(ARGS)
+
 .PHONY: bench-server
 bench-server: up ## Tokens a second of the built-in server: make bench-server ARGS="MODEL_DIRECTORY"
 	$(WITH_CLUSTER) dev/in-trainer-image python tests/benchmarks/server_throughput.py $(ARGS)
