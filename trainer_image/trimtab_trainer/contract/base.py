@@ -15,8 +15,11 @@ UNION = "x-trimtab-union"
 
 
 class Document(BaseModel):
-    """A value that travels as JSON. With `extra="ignore"` instead are parsed objects of the API server, and what
-    pods and the operator tell each other while both run: the other side may be of a later release."""
+    """A value that travels as JSON.
+
+    Objects of the API server, and what pods and the operator tell each other while both run, are parsed with `extra="ignore"`
+    instead: the other side may be of a later release.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
