@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field
 
@@ -78,6 +78,18 @@ class ModelManifest(Document):
     files: list[FileEntry]
     metrics: dict[str, float]
     created_at: str
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """A manifest of this release or of another one with the same schema.
+
+        Fields that a later release has added are ignored, as by readers of an OCI image manifest. The digest in the
+        ModelVersion vouches for all bytes.
+
+        Raises:
+            ValidationError: it is none.
+        """
+        return cls.model_validate_json(data, extra="ignore")
 
     def to_bytes(self) -> bytes:
         """The canonical form."""

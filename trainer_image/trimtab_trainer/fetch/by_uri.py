@@ -146,7 +146,7 @@ def fetch_artifact(uri: str, *, manifest_sha256: str, store: ObjectStore, direct
         wanted, f"sha256:{sha256_hex(data)}", f"sha256:{manifest_sha256}", "the ModelVersion's `manifestSha256`"
     )
     try:
-        manifest = ModelManifest.model_validate_json(data)
+        manifest = ModelManifest.parse(data)
     except ValidationError as error:
         raise wanted.unusable(f"its manifest.json is not one of {ModelManifest.__name__}: {error}") from error
     files = [

@@ -65,7 +65,7 @@ def _is_own(info: ObjectInfo, version: VersionDeletion, store: ObjectStore) -> b
     """Whether this very import wrote it; another model's files at the same place stay."""
     if info.key.endswith(f"/{MANIFEST_PATH}"):
         try:
-            return ModelManifest.model_validate_json(store.get(info.key)).lineage.job.uid == version.uid
+            return ModelManifest.parse(store.get(info.key)).lineage.job.uid == version.uid
         except (ObjectNotFoundError, ValidationError):
             return False
     head = store.head(info.key)

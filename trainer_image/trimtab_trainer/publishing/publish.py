@@ -121,7 +121,7 @@ class _Place:
                 raise _TakenError("a version was deleted here") from None
             return None
         try:
-            manifest = ModelManifest.model_validate_json(data)
+            manifest = ModelManifest.parse(data)
         except ValidationError as error:
             raise _TakenError("it holds a manifest that is not ours") from error
         if manifest.lineage.job != self._config.job:

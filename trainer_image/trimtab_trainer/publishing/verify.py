@@ -38,7 +38,7 @@ def verify(version: ResolvedModelVersion, store: ObjectStore) -> Verification:
             message=f"{uri}/manifest.json has sha256 {sha256_hex(data)}, and the ModelVersion says {version.manifest_sha256}.",
         )
     try:
-        manifest = ModelManifest.model_validate_json(data)
+        manifest = ModelManifest.parse(data)
     except ValidationError:
         return Verification(holds=False, message=f"{uri}/manifest.json is no manifest of a model.")
 

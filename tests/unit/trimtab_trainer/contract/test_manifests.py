@@ -1,9 +1,16 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from tests.support.object_store import make_run_config, make_store
 
-from trimtab_trainer.contract.manifests import config_sha256, manifest_key, parse_manifest_key
+from trimtab_trainer.contract.manifests import (
+    ModelManifest,
+    canonical_json,
+    config_sha256,
+    manifest_key,
+    parse_manifest_key,
+)
 from trimtab_trainer.contract.run_config import RunConfig
 
 STORE = make_store("http://store")
@@ -48,3 +55,34 @@ def test_what_makes_it_the_same_run(changes: dict[str, Any], *, same: bool) -> N
 )
 def test_a_manifests_key_tells_step_and_attempt(key: str, place: tuple[int, int] | None) -> None:
     assert parse_manifest_key(key) == place
+
+
+MODEL: dict[str, Any] = {
+    "schema": "trimtab.dev/model/v1",
+    "modelName": "tone",
+    "version": 1,
+    "format": "peftAdapter",
+    "baseModel": {"uri": "s3://models/base", "digest": "sha256:" + 64 * "0"},
+    "lineage": {
+        "job": {"namespace": "team", "name": "tone", "uid": "uid-1"},
+        "attempt": 1,
+        "step": 10,
+        "datasets": [],
+        "configDigest": "sha256:" + 64 * "1",
+        "image": "trainer:1",
+    },
+    "files": [{"key": "a", "path": "a", "size": 1, "sha256": 64 * "2"}],
+    "metrics": {},
+    "createdAt": "2026-11-30T00:00:00Z",
+}
+
+
+def test_the_manifest_of_a_later_release_is_read() -> None:
+    """A server of an older release, after the operator went back to it, serves what the newer one published."""
+    later = MODEL | {"later": 1, "lineage": MODEL["lineage"] | {"later": [2.5]}}
+    assert ModelManifest.parse(canonical_json(later)) == ModelManifest.parse(canonical_json(MODEL))
+
+
+def test_a_manifest_of_another_schema_is_not_read() -> None:
+    with pytest.raises(ValidationError, match="schema"):
+        ModelManifest.parse(canonical_json(MODEL | {"schema": "trimtab.dev/model/v2"}))
