@@ -100,7 +100,8 @@ def estimate_fisher(
             model.shards.take_gradients()
         for name, weight in model.trainable.items():
             if weight.grad is not None:
-                squares[name] += weight.grad.detach().square() / len(examples)
+                # In place: of all weights, two temporary copies an example would cost more than the sum.
+                squares[name].addcmul_(weight.grad, weight.grad, value=1 / len(examples))
     model.module.zero_grad()
     model.train()
     if model.shards is None:
