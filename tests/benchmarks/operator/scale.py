@@ -5,6 +5,7 @@ import asyncio
 import time
 from typing import Any
 
+from audit import writes_of
 from contenders import Contender
 from lifecycle import Lifecycles
 from load import Generator
@@ -31,11 +32,21 @@ async def at_scale(connection: Connection, trimtab: Contender, options: argparse
             result["restart"] = await _restart(made, operator)
             if options.lifecycles:
                 await _at_rest(operator, time.monotonic())
+                before = _writes(made, options)
                 async with connection.session() as session:
                     whole = Lifecycles(connection, session, made.namespace)
                     rate = await whole.per_second(options.lifecycles)
                 result["created_to_succeeded_per_second"] = round(rate, 1)
+                await _at_rest(operator, time.monotonic())
+                result["writes_for_a_life"] = {
+                    name: round(count - before.get(name, 0), 2) for name, count in _writes(made, options).items()
+                }
     return result
+
+
+def _writes(made: Generator, options: argparse.Namespace) -> dict[str, float]:
+    """Writes so far, for each of the jobs that go all the way."""
+    return writes_of(options.audit_log, made.namespace, options.lifecycles) if options.audit_log else {}
 
 
 async def _idle(operator: OperatorProcess, seconds: int) -> Result:
