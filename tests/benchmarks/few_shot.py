@@ -9,7 +9,6 @@ test accuracy of the base model with a head fitted on the same examples is what 
 import argparse
 import json
 import random
-import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -23,6 +22,7 @@ import assets  # noqa: E402
 import sources  # noqa: E402
 from tests.benchmarks.image import in_image  # noqa: E402
 from tests.benchmarks.quality.data import DATA_SETS, Row  # noqa: E402
+from tests.benchmarks.tables import mean_and_bounds  # noqa: E402
 
 NAMES = ("origins", "toxicity", "imdb", "pubmedqa")
 EXAMPLES, TEST = 8, 100
@@ -62,7 +62,7 @@ def main() -> None:
                 found[run["name"]].append(run["after"])
                 found[f"{run['name']} before"].append(run["before"])
         cells = [
-            f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+            mean_and_bounds(values)
             for values in map(found.get, ("fewShot before", "plain", "plain, as many texts", "fewShot"))
             if values
         ]

@@ -10,7 +10,6 @@ compared is how much the loss grew. Needs 8 GiB.
 import argparse
 import json
 import random
-import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -25,6 +24,7 @@ sys.path += [str(REPOSITORY), str(REPOSITORY / "dev" / "demo")]
 import assets  # noqa: E402
 import sources  # noqa: E402
 from tests.benchmarks.image import in_image  # noqa: E402
+from tests.benchmarks.tables import mean_and_bounds  # noqa: E402
 
 PASSAGES = 160
 LENGTH = 128
@@ -110,8 +110,7 @@ def write_passages(path: Path) -> None:
 
 def cell(values: list[float]) -> str:
     """Their mean, and between which bounds they lie where there are several."""
-    spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    return mean_and_bounds(values) if len(values) > 1 else f"{values[0]:.3f}"
 
 
 if __name__ == "__main__":

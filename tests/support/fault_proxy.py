@@ -92,7 +92,6 @@ def fault_proxy(target: str) -> Iterator[tuple[FaultProxy, str]]:
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 - names of the base class
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
         request_queue_size = 128
 
     with answering(Server(("127.0.0.1", 0), Handler)) as url:

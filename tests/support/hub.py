@@ -51,9 +51,7 @@ def running_hub(hub: Hub) -> Iterator[str]:
 
         do_HEAD = do_GET  # noqa: N815 - a name of the base class
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    with answering(server) as url:
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
         yield url
 
 

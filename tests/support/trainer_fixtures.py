@@ -1,9 +1,8 @@
 """Fixtures of the trainer's tests: a store (moto's S3 server, alone or behind a proxy that breaks requests), and files of tiny jobs."""
 
-import gc
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from tests.support.object_store import (
     write_credentials,
 )
 
+from trimtab_trainer.imports import many_imports
 from trimtab_trainer.quota import THREAD_VARIABLES
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 # Before torch is imported: of matrices this small, several threads only wait for each other, and for other tests.
 os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-# As trimtab_trainer/imports.py does: each worker of the tests imports all of it.
-gc.disable()
+# Each worker of the tests imports everything, as a trainer does.
+_imports = ExitStack()
+_imports.enter_context(many_imports())
 
 
 def pytest_collection_finish() -> None:
     """Every test module is imported."""
-    gc.freeze()
-    gc.enable()
+    _imports.close()
 
 
 @pytest.fixture

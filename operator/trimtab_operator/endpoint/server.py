@@ -28,7 +28,7 @@ from trimtab_operator.endpoint.refusals import Refusal
 from trimtab_operator.endpoint.versions import Versions
 from trimtab_operator.errors import OperatorError
 from trimtab_operator.state import Key, ServerNews
-from trimtab_trainer.contract.messages import TrainerReport, VersionRequest, parse_kubeflow_update
+from trimtab_trainer.contract.messages import KubeflowStatusUpdate, TrainerReport, VersionRequest
 from trimtab_trainer.contract.serving import MAX_WAIT_SECONDS, ServerReport
 
 _LOG = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Endpoint:
 
     async def _of_server(self, request: web.Request, data: bytes) -> dict[str, Any]:
         speaker = await self._authenticator.server(**_claim(request))
-        report = _parse(lambda: ServerReport.model_validate(_parse_json(data), extra="ignore"))
+        report = _parse(ServerReport, _parse_json(data))
         uid = speaker.rollout.uid
         news = ServerNews(speaker.pod, speaker.pod_uid, datetime.now(UTC), report)
         if self._servers.take(uid, news):
@@ -110,13 +110,13 @@ class Endpoint:
         return (await self._servers.reply(uid, speaker.key, report.heard, wait_seconds=wait)).to_json()
 
     async def _status(self, speaker: Speaker, body: Any) -> dict[str, Any]:
-        message = _parse(lambda: parse_kubeflow_update(body))
+        message = _parse(KubeflowStatusUpdate, body).trainer_status
         self._reports.take(speaker.job.uid, speaker.attempt, at=datetime.now(UTC), kubeflow=message)
         self._wake(key_of(speaker.job))
         return {"trainerStatus": message.to_json()}
 
     async def _report(self, speaker: Speaker, body: Any) -> dict[str, Any]:
-        report = _parse(lambda: TrainerReport.model_validate(body, extra="ignore"))
+        report = _parse(TrainerReport, body)
         _check_attempt(report.attempt, speaker)
         self._reports.take(speaker.job.uid, speaker.attempt, at=datetime.now(UTC), trainer=report)
         self._wake(key_of(speaker.job))
@@ -127,7 +127,7 @@ class Endpoint:
         return {}
 
     async def _version(self, speaker: Speaker, body: Any) -> dict[str, Any]:
-        request = _parse(lambda: VersionRequest.model_validate(body, extra="ignore"))
+        request = _parse(VersionRequest, body)
         _check_attempt(request.attempt, speaker)
         reply = await self._versions.reserve(speaker.job, request)
         self._wake(key_of(speaker.job))
@@ -160,9 +160,10 @@ def _parse_json(data: bytes) -> Any:
     return body
 
 
-def _parse(parse: Callable[[], _Model]) -> _Model:
+def _parse(message: type[_Model], body: Any) -> _Model:
+    """What a pod says. It may be of a later release, or not of ours at all: fields that are not known are ignored."""
     try:
-        return parse()
+        return message.model_validate(body, extra="ignore")
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)[:5])
         raise Refusal(422, f"the message does not fit its schema: {'; '.join(problems)}") from error

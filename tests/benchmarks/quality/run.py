@@ -23,6 +23,7 @@ import assets  # noqa: E402
 import sources  # noqa: E402
 from tests.benchmarks.image import in_image  # noqa: E402
 from tests.benchmarks.quality.data import DATA_SETS, write  # noqa: E402
+from tests.benchmarks.tables import mean_and_bounds  # noqa: E402
 
 HUGGING_FACE = "with_trainer"
 MOST = (240, 60, 150)
@@ -58,7 +59,7 @@ def main() -> None:
 
 def cell(values: list[float], found: dict[str, list[float]]) -> str:
     """Mean (smallest-largest), and the share of full fine-tuning's gain."""
-    text = f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+    text = mean_and_bounds(values)
     base = statistics.mean(found["base"])
     gain = statistics.mean(found["full"]) - base if "full" in found else 0.0
     return f"{text} [{(statistics.mean(values) - base) / gain:.0%}]" if gain > 0 else text

@@ -1,6 +1,6 @@
 """What a trainer tells the operator. Every message is a snapshot, never a delta: a lost one is healed by the next."""
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -232,8 +232,3 @@ class KubeflowStatusUpdate(Document):
     """KEP-2779: the body that `transformers.KubeflowCallback` posts."""
 
     trainer_status: KubeflowTrainerStatus
-
-
-def parse_kubeflow_update(body: dict[str, Any]) -> KubeflowTrainerStatus:
-    """Parse a KEP-2779 body; unknown fields are ignored, as its senders are not ours."""
-    return KubeflowStatusUpdate.model_validate(body, extra="ignore").trainer_status

@@ -14,7 +14,7 @@ import pytest
 from tests.support.http_server import answering
 
 from trimtab_trainer.contract import mounts
-from trimtab_trainer.contract.messages import CommittedCheckpoint, Progress, TrainerReport, parse_kubeflow_update
+from trimtab_trainer.contract.messages import CommittedCheckpoint, KubeflowStatusUpdate, Progress, TrainerReport
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.reporting.progress import (
     MetricsUploader,
@@ -195,7 +195,9 @@ def test_transformers_own_callback_speaks_what_the_contract_parses(
     callback._last_update_time = 0.0  # its own throttle waits five seconds
     callback.on_step_end(None, state, control)
     callback.on_train_end(None, state, control)
-    begun, going, ended = map(parse_kubeflow_update, operator.bodies)
+    begun, going, ended = (
+        KubeflowStatusUpdate.model_validate(body, extra="ignore").trainer_status for body in operator.bodies
+    )
     assert (begun.progress_percentage, going.progress_percentage, ended.progress_percentage) == (0, 25, 100)
     assert {metric.name: metric.value for metric in going.metrics} == {
         "loss": "2.5",
