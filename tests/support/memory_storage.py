@@ -49,7 +49,6 @@ class MemoryStorage:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Take the places of the real functions."""
         patch.setattr(run, "ObjectStore", self)
-        patch.setattr(run, "thread_count", lambda: 1)  # tiny matrices: threads would wait for each other, not compute
         patch.setattr(run, "CheckpointWriter", lambda *_, **options: MemoryWriter(self, **options))
         patch.setattr(run, "load_latest", self.load_latest)
         patch.setattr(prepare, "fetch_dataset", self.fetch_dataset)

@@ -34,7 +34,6 @@ from trimtab_trainer.practices.anchor import estimate_fisher
 from trimtab_trainer.practices.replay import training_split
 from trimtab_trainer.preflight import check_config, signing_key
 from trimtab_trainer.prepare import Prepared, prepare_run
-from trimtab_trainer.quota import thread_count
 from trimtab_trainer.reporting.progress import MetricsUploader
 from trimtab_trainer.single_examples import look_before, sample_answers
 from trimtab_trainer.state import LoopState, RunState
@@ -66,7 +65,6 @@ def run_attempt(attempt: Attempt) -> None:
         Interruption: SIGTERM; what was worth saving is committed.
     """
     config, world = attempt.config, attempt.world
-    torch.set_num_threads(thread_count())
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     check_config(config, world_size=world.world_size)

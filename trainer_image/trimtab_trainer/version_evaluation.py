@@ -42,7 +42,6 @@ from trimtab_trainer.objectives.registry import definition_of
 from trimtab_trainer.objectives.rewards.scorer import Scorer
 from trimtab_trainer.preflight import check_gates
 from trimtab_trainer.published_model import load_published, release
-from trimtab_trainer.quota import thread_count
 from trimtab_trainer.reporting.progress import Reporter
 from trimtab_trainer.store.object_store import ObjectStore
 
@@ -63,7 +62,6 @@ def evaluate_version(
     asked, version = config.evaluate, config.version
     if asked is None or version is None:
         raise TypeError("evaluate and version must be set")
-    torch.set_num_threads(thread_count())
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     run = run_config(config, version, asked)

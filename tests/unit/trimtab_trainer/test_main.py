@@ -25,7 +25,7 @@ from trimtab_trainer.contract.spec import Distribution
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.interruption import Interruption, StopSignal
 from trimtab_trainer.launcher import pod_environment, run_processes
-from trimtab_trainer.quota import cpu_quota, memory_limit, thread_count
+from trimtab_trainer.quota import SPINS, THREAD_VARIABLES, cpu_quota, limit_threads, memory_limit, thread_count
 
 
 @pytest.fixture
@@ -274,3 +274,23 @@ def test_the_containers_limits_are_read(
         (tmp_path / name).write_text(content)
     assert (cpu_quota(tmp_path), memory_limit(tmp_path)) == (cpus, memory)
     assert thread_count(tmp_path) >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "waits"),
+    [
+        pytest.param({}, {"GOMP_SPINCOUNT": str(SPINS)}, id="nothing given: threads look for work for a moment"),
+        pytest.param({"GOMP_SPINCOUNT": "300000"}, {"GOMP_SPINCOUNT": "300000"}, id="a node of its own"),
+        pytest.param({"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}, id="a policy"),
+    ],
+)
+def test_how_threads_wait_is_the_users_choice(given: dict[str, str], waits: dict[str, str]) -> None:
+    environment = dict(given)
+    limit_threads(environment)
+    assert environment == {**dict.fromkeys(THREAD_VARIABLES, str(thread_count())), **waits}
+
+
+def test_threads_that_the_user_counted_stay() -> None:
+    environment = {"OMP_NUM_THREADS": "3"}
+    limit_threads(environment)
+    assert environment["OMP_NUM_THREADS"] == "3"

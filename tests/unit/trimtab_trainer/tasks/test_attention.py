@@ -1,0 +1,62 @@
+"""Attention in bfloat16 on a CPU: float32 inside where gradients are asked for, PyTorch's own where they are not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from trimtab_trainer.tasks.attention import packed_attention, sdpa_attention
+
+HEADS, TOKENS, WIDTH = 2, 96, 16
+MODULE = torch.nn.Identity()
+
+
+def packed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return packed_attention(MODULE, query, key, value, None, document_lengths=(TOKENS,))[0]
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return sdpa_attention(MODULE, query, key, value, None, is_causal=True)[0]
+
+
+def masked(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    past = torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
+    return sdpa_attention(MODULE, query, key, value, past[None, None])[0]
+
+
+def biased(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    future = torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1)
+    mask = torch.zeros(1, 1, TOKENS, TOKENS, dtype=torch.bfloat16).masked_fill(future, -torch.inf)
+    return sdpa_attention(MODULE, query, key, value, mask)[0]
+
+
+def halves(*, gradients: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, HEADS, TOKENS, WIDTH)
+    return [torch.randn(shape, generator=generator).bfloat16().requires_grad_(gradients) for _ in range(3)]
+
+
+@pytest.mark.parametrize("attend", [packed, plain, masked, biased])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_with_gradients_it_is_float32s_rounded(attend: Callable[..., Tensor], *, autocast: bool) -> None:
+    given = halves(gradients=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        attended = attend(*given)
+    attended.sum().backward()
+    exact = [part.detach().float().requires_grad_() for part in given]
+    expected = scaled_dot_product_attention(*exact, is_causal=True).transpose(1, 2).bfloat16()
+    expected.sum().backward()
+    assert torch.equal(attended, expected)
+    for part, reference in zip(given, exact, strict=True):
+        assert part.grad is not None
+        assert reference.grad is not None
+        assert torch.equal(part.grad, reference.grad.bfloat16())
+
+
+@pytest.mark.parametrize("attend", [packed, plain])
+def test_without_gradients_it_is_bfloat16s(attend: Callable[..., Tensor]) -> None:
+    given = halves(gradients=False)
+    expected = scaled_dot_product_attention(*given, is_causal=True).transpose(1, 2)
+    assert torch.equal(attend(*given), expected)
