@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
@@ -242,9 +243,18 @@ def prepare(
         if keeps_base and not parameter.requires_grad and parameter.is_floating_point():
             parameter.data = parameter.data.to(precision)
     set_products(module, precision)
+    if precision != torch.float32:
+        leave_inputs_to_autocast(module)
     use_fused_kernels(module, device)
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)
+
+
+def leave_inputs_to_autocast(module: Any) -> None:
+    """LoRA's matrices take their input as it comes: peft would make it float32, and autocast bfloat16 again, twice a layer."""
+    for part in module.modules():
+        if isinstance(part, LoraLayer) and not part.lora_variant:
+            part.cast_input_dtype_enabled = False
 
 
 def set_products(module: Any, precision: torch.dtype) -> None:

@@ -72,14 +72,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for logits, chunk in _chunks(hidden, head, targets):
-            total = logits.logsumexp(-1, keepdim=True)
+            log_probabilities = logits.log_softmax(-1)
             chosen = targets[chunk, None]
-            likelihood = (1 - smoothing) * logits.gather(1, chosen)
+            likelihood = (1 - smoothing) * log_probabilities.gather(1, chosen)
             if smoothing:
-                likelihood += smoothing * logits.mean(-1, keepdim=True)
-            loss += (total - likelihood).sum()
+                likelihood += smoothing * log_probabilities.mean(-1, keepdim=True)
+            loss -= likelihood.sum()
             # d loss / d logits = softmax - target probabilities
-            gradient = (logits - total).exp_()
+            gradient = log_probabilities.exp_()
             if smoothing:
                 gradient -= smoothing / logits.shape[-1]
             gradient.scatter_add_(1, chosen, torch.full_like(chosen, smoothing - 1.0, dtype=gradient.dtype))
