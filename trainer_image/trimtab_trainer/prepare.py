@@ -22,7 +22,7 @@ from trimtab_trainer.distributed import bytes_from_main, wait_for_all
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.fetch.base_model import BaseModel, fetch_base_model
 from trimtab_trainer.fetch.by_uri import fetch_dataset
-from trimtab_trainer.hardware import choose_precision, has_bfloat16_units
+from trimtab_trainer.hardware import choose_precision, has_bfloat16_units, leave_threads_to_torch
 from trimtab_trainer.memory import Machine, MemoryEstimate, choose_micro_batch_size
 from trimtab_trainer.methods.registry import method_of
 from trimtab_trainer.model import TrainableModel, load_model, prepare
@@ -336,6 +336,7 @@ def _agreed_precision(attempt: Attempt, device: torch.device, earlier: str) -> t
         attempt.warn(
             "This CPU has no bfloat16 units (AMX or AVX512_BF16): bfloat16 is emulated, about three times slower than float32."
         )
+    leave_threads_to_torch(PRECISIONS[name], device)
     return PRECISIONS[name]
 
 
