@@ -10,9 +10,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 SPINS = 2000
 """How often a thread of libgomp looks for work before it sleeps; 0.1 ms.
 
-LoRA of SmolLM2-135M on two CPUs in bfloat16, tokens a second alone, and beside one other busy process: 323 and 303 when
-threads sleep at once, which is what one thread alone does; 403 and 247 with 2,000; 507 and 156 with 10,000; 539 and 36 with
-libgomp's own 300,000. Who shares a node must not fall that deep, who has one alone can ask for more.
+Threads that wait awake are faster alone and far slower beside other work, with libgomp's own 300,000 by a factor of ten: who
+shares a node must not fall that deep, who has one alone can ask for more (docs/training.md has the figures).
 """
 
 

@@ -35,7 +35,12 @@ def backward_in_float32(
     if query.device.type != "cpu" or not halves or not any(part.requires_grad for part in (query, key, value)):
         return attend(query, key, value, **options)
     with torch.autocast("cpu", enabled=False):
-        return attend(query.float(), key.float(), value.float(), **options).to(torch.bfloat16)
+        # What is added to the scores must have their precision.
+        exact = {
+            name: option.float() if isinstance(option, Tensor) and option.is_floating_point() else option
+            for name, option in options.items()
+        }
+        return attend(query.float(), key.float(), value.float(), **exact).to(torch.bfloat16)
 
 
 def sdpa_attention(
@@ -43,16 +48,11 @@ def sdpa_attention(
 ) -> tuple[Tensor, None]:
     """`sdpa` of transformers, by `backward_in_float32`."""
 
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        # What is added to the scores must have their precision.
-        given = {
-            name: option.to(query.dtype) if isinstance(option, Tensor) and option.is_floating_point() else option
-            for name, option in {"attention_mask": attention_mask, **options}.items()
-        }
-        attended, _ = sdpa_attention_forward(module, query, key, value, **given)
+    def attend(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        attended, _ = sdpa_attention_forward(module, query, key, value, **options)
         return attended
 
-    return backward_in_float32(attend, query, key, value), None
+    return backward_in_float32(attend, query, key, value, attention_mask=attention_mask, **options), None
 
 
 def packed_attention(  # noqa: PLR0913, PLR0917 - the interface of transformers
