@@ -17,7 +17,7 @@ RUNTIME_BYTES = int((0.6 if torch.version.cuda is None else 1.2) * GIB)
 """Python, torch and transformers before any weight; measured as 0.52 GiB, and with the libraries of CUDA as 1.0 to 1.1."""
 USABLE = 0.95
 """Share of the limit that the estimate may reach."""
-TOKENS_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 16384}
+TOKENS_PER_MICRO_BATCH = {"cpu": 2048, "cuda": 16384}
 """Where more tokens per forward pass no longer help; measured on CPUs with SmolLM2-135M."""
 SINGLE_BUFFER_BYTES = 2 * GIB
 """Checkpoint states beyond this are copied into one buffer instead of two."""

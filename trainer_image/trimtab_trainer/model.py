@@ -18,6 +18,7 @@ from trimtab_trainer.contract.run_config import RunConfig
 from trimtab_trainer.distributed import from_main, sum_gradients, sum_over_ranks
 from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.hardware import use_fused_kernels
+from trimtab_trainer.methods.fused_lora import fuse_lora
 from trimtab_trainer.sharding import Shards, Share
 from trimtab_trainer.weight_files import load_weights
 
@@ -245,6 +246,7 @@ def prepare(
     set_products(module, precision)
     if precision != torch.float32:
         leave_inputs_to_autocast(module)
+    fuse_lora(module)
     use_fused_kernels(module, device)
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)

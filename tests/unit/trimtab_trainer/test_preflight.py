@@ -199,12 +199,12 @@ def test_a_reference_takes_two_more_copies_of_what_moves() -> None:
 @pytest.mark.parametrize(
     ("changes", "limit", "expected"),
     [
-        pytest.param({"data": {"maxSequenceLength": 256}}, None, 4, id="as many as help"),
-        pytest.param({"data": {"maxSequenceLength": 256}}, int(3.1 * GIB), 2, id="as many as fit"),
+        pytest.param({"data": {"maxSequenceLength": 256}}, None, 8, id="as many as help"),
+        pytest.param({"data": {"maxSequenceLength": 256}}, int(3.1 * GIB), 4, id="as many as fit"),
         pytest.param(
             {"data": {"maxSequenceLength": 256}, "training": {"recomputeActivations": True}},
             int(3.1 * GIB),
-            4,
+            8,
             id="more fit where activations are computed again",
         ),
         pytest.param({"data": {"maxSequenceLength": 4096}}, None, 1, id="one at least"),

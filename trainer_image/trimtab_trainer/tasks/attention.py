@@ -5,8 +5,8 @@ otherwise documents silently attend across their borders. On CPUs its dense bloc
 Here each document is attended to by itself: exact by construction, and the fastest way measured on CPUs.
 
 Under bfloat16 on CPUs the backward pass of PyTorch's fused attention (2.6) takes 2 to 7 times as long as in float32, and was 40 %
-of a LoRA step. Attention whose gradients are asked for is therefore computed in float32 there; without gradients bfloat16 is
-the faster one.
+of a LoRA step; the forward pass takes a third. Within documents each pass is therefore computed in the precision that is fast for
+it, and other attention whose gradients are asked for in float32 altogether.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available
+
+# What `scaled_dot_product_attention` calls on a CPU: only these give and take the sums of exponentials.
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
 
 PACKED = "trimtab_packed"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")
@@ -31,8 +36,7 @@ def backward_in_float32(
     attend: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, **options: Any
 ) -> Tensor:
     """`attend(query, key, value, **options)`, in float32 where bfloat16 would have a slow backward pass."""
-    halves = query.dtype == torch.bfloat16 or torch.is_autocast_enabled(query.device.type)
-    if query.device.type != "cpu" or not halves or not any(part.requires_grad for part in (query, key, value)):
+    if not _has_slow_backward(query, key, value):
         return attend(query, key, value, **options)
     with torch.autocast("cpu", enabled=False):
         # What is added to the scores must have their precision.
@@ -41,6 +45,33 @@ def backward_in_float32(
             for name, option in options.items()
         }
         return attend(query.float(), key.float(), value.float(), **exact).to(torch.bfloat16)
+
+
+def _has_slow_backward(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    halves = query.dtype == torch.bfloat16 or torch.is_autocast_enabled(query.device.type)
+    asked = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
+    return query.device.type == "cpu" and halves and asked
+
+
+class _EachPassItsPrecision(torch.autograd.Function):
+    """Causal attention on CPUs: forward in bfloat16, backward in float32 from the same sums of exponentials."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """All [1, heads, tokens, width], also what is returned."""
+        attended, sums = _forward(query, key, value, is_causal=True, scale=scale)
+        ctx.save_for_backward(query, key, value, attended, sums)
+        ctx.scale = scale
+        return attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of query, key and value; autograd gives each the precision of its tensor."""
+        query, key, value, attended, sums = ctx.saved_tensors
+        parts = (part.float() for part in (gradient, query, key, value, attended))
+        of = _backward(*parts, sums, dropout_p=0.0, is_causal=True, scale=ctx.scale)
+        return *of, None
 
 
 def sdpa_attention(
@@ -80,17 +111,9 @@ def packed_attention(  # noqa: PLR0913, PLR0917 - the interface of transformers
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    dropout = dropout if module.training else 0.0
     pieces = [
-        backward_in_float32(
-            scaled_dot_product_attention,
-            one_query,
-            one_key,
-            one_value,
-            attn_mask=_window_mask(one_query, sliding_window),
-            is_causal=not _exceeds(one_query, sliding_window),
-            dropout_p=dropout if module.training else 0.0,
-            scale=scaling,
-        )
+        _one_document(one_query, one_key, one_value, window=sliding_window, dropout=dropout, scale=scaling)
         for one_query, one_key, one_value in zip(
             query.split(document_lengths, dim=2),
             key.split(document_lengths, dim=2),
@@ -99,6 +122,24 @@ def packed_attention(  # noqa: PLR0913, PLR0917 - the interface of transformers
         )
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def _one_document(
+    query: Tensor, key: Tensor, value: Tensor, *, window: int | None, dropout: float, scale: float | None
+) -> Tensor:
+    causal = not _exceeds(query, window)
+    if causal and not dropout and query.shape[-1] == value.shape[-1] and _has_slow_backward(query, key, value):
+        return _EachPassItsPrecision.apply(*(part.bfloat16() for part in (query, key, value)), scale)
+    return backward_in_float32(
+        scaled_dot_product_attention,
+        query,
+        key,
+        value,
+        attn_mask=_window_mask(query, window),
+        is_causal=causal,
+        dropout_p=dropout,
+        scale=scale,
+    )
 
 
 def _exceeds(query: Tensor, window: int | None) -> bool:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_LOGITS = 2**24
-"""Logits held at once: 64 MiB in float32."""
+CHUNK_LOGITS = 2**23
+"""Logits held at once: 32 MiB in float32."""
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -31,7 +31,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, smooth
 def linear_log_probabilities(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """[positions] float32: the log-probability of each target. A chunk's logits are computed again in the backward pass."""
     head = _cast(weight, hidden)
-    size = max(1, CHUNK_LOGITS // head.shape[0])
+    size = _chunk_size(head, targets)
     pieces = [
         checkpoint(_log_probabilities, states, head, words, use_reentrant=False, preserve_rng_state=False)
         for states, words in zip(hidden.split(size), targets.split(size), strict=True)
@@ -71,8 +71,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        buffer = torch.empty(_chunk_size(head, targets), len(head), device=hidden.device)
         for logits, chunk in _chunks(hidden, head, targets):
-            log_probabilities = logits.log_softmax(-1)
+            log_probabilities = torch.log_softmax(logits, -1, out=buffer[: len(logits)])
             chosen = targets[chunk, None]
             likelihood = (1 - smoothing) * log_probabilities.gather(1, chosen)
             if smoothing:
@@ -104,11 +105,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, slice]]:
-    """Float32 logits of a few positions at a time."""
-    size = max(1, CHUNK_LOGITS // head.shape[0])
+    """Float32 logits of a few positions at a time, written over those before: fresh memory costs more than what is computed there."""
+    size = _chunk_size(head, targets)
+    products = torch.empty(size, len(head), dtype=head.dtype, device=head.device)
+    exact = products if head.dtype == torch.float32 else torch.empty_like(products, dtype=torch.float32)
     for start in range(0, len(targets), size):
-        chunk = slice(start, start + size)
-        yield (hidden[chunk].to(head.dtype) @ head.T).float(), chunk
+        states = hidden[start : start + size].to(head.dtype)
+        logits = torch.mm(states, head.T, out=products[: len(states)])
+        yield (logits if exact is products else exact[: len(states)].copy_(logits)), slice(start, start + size)
+
+
+def _chunk_size(head: Tensor, targets: Tensor) -> int:
+    return max(1, min(CHUNK_LOGITS // len(head), len(targets)))
 
 
 def _cast(weight: Tensor, hidden: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from trimtab_trainer.data.encoding import TextEncoder
 from trimtab_trainer.data.formats import Chat, Example
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.tasks.attention import PACKED
-from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy
+from trimtab_trainer.tasks.cross_entropy import linear_cross_entropy, linear_losses, linear_measure
 from trimtab_trainer.tasks.language_modeling import LanguageModeling, choose_layout
 
 CPU = torch.device("cpu")
@@ -138,6 +138,24 @@ def test_the_stop_token_is_supervised_although_it_is_the_padding_token(tmp_path:
         batch = LanguageModeling(CPU, 257, attention=attention).collate(data)
         assert (batch.targets == 257).sum() == 4  # two examples of two answers
     assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id == 257
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("positions", [9, 2], ids=["one chunk", "many chunks"])
+def test_measures_of_chunks_are_the_ordinary_ones(
+    positions: int, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = 11
+    monkeypatch.setattr("trimtab_trainer.tasks.cross_entropy.CHUNK_LOGITS", positions * words)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(9, 4).to(precision), torch.randn(words, 4).to(precision)
+    targets = torch.randint(words, (9,))
+    logits = (hidden @ weight.T).float()
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    loss, correct = linear_measure(hidden, weight, targets)
+    torch.testing.assert_close(loss, expected.sum())
+    assert torch.equal(correct, logits.argmax(-1) == targets)
+    torch.testing.assert_close(linear_losses(hidden, weight, targets), expected)
 
 
 @pytest.mark.parametrize("positions", [9, 2], ids=["one chunk", "many chunks"])
