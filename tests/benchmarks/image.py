@@ -9,6 +9,8 @@ CACHE = Path(os.environ.get("TRIMTAB_CACHE") or Path.home() / ".cache" / "trimta
 UV = CACHE / "tools-venv" / "bin" / "uv"
 TRL = ("trl==1.16.0", "accelerate==1.15.0", "datasets==5.2.0")
 _NEEDS = ("dill", "multiprocess", "xxhash", "pandas", "pytz", "tzdata", "psutil", "fsspec", "httpx", "aiohttp", "six")
+AWAKE = 300_000
+"""How often libgomp's threads look for work, by its own default: a benchmark has its machine alone."""
 # sys.path, not PYTHONPATH: what the image has comes first.
 _RUN_MODULE = (
     "import os, runpy, sys; sys.path.extend(filter(None, [os.environ['TRIMTAB_MORE_PACKAGES']])); "
@@ -29,8 +31,10 @@ def peer_packages() -> Path:
     return folder
 
 
-def in_image(module: str, *arguments: str, mounts: tuple[Path, ...], with_peers: bool = False) -> str:
-    """Standard output of a module of this repository that runs in the trainer image."""
+def in_image(
+    module: str, *arguments: str, mounts: tuple[Path, ...], with_peers: bool = False, spins: int = AWAKE
+) -> str:
+    """Standard output of a module of this repository that runs in the trainer image; GOMP_SPINCOUNT overrides `spins`."""
     packages = peer_packages() if with_peers else None
     environment = {
         **os.environ,
@@ -38,8 +42,7 @@ def in_image(module: str, *arguments: str, mounts: tuple[Path, ...], with_peers:
         "TRIMTAB_MORE_PACKAGES": str(packages or ""),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": "/tmp/datasets",
-        # libgomp's own, for everybody: a benchmark has its machine alone.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "300000"),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", str(spins)),
     }
     done = subprocess.run(
         [REPOSITORY / "dev" / "in-trainer-image", "python", "-c", _RUN_MODULE, module, *arguments],

@@ -27,23 +27,22 @@ class _Product(torch.autograd.Function):
         scaling: float,
         precision: torch.dtype,
     ) -> Tensor:
-        """`x` [..., inputs], `weight` [outputs, inputs], `down` [rank, inputs], `up` [outputs, rank]; returns [..., outputs]."""
-        rows, weight, down, up = (part.to(precision) for part in (x.flatten(0, -2), weight, down, up * scaling))
+        """`x` [rows, inputs], `weight` [outputs, inputs], `down` [rank, inputs], `up` [outputs, rank]; returns [rows, outputs]."""
+        rows, weight, down, up = (part.to(precision) for part in (x, weight, down, up * scaling))
         narrow = rows @ down.T
         wide = nn.functional.linear(rows, weight, None if bias is None else bias.to(precision))
         wide.addmm_(narrow, up.T)
         ctx.save_for_backward(rows, narrow, weight, down, up)
-        ctx.shape, ctx.scaling = x.shape, scaling
-        return wide.view(*x.shape[:-1], -1)
+        ctx.scaling = scaling
+        return wide
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Of `x`, `down` and `up`; autograd gives each the precision of its tensor."""
         rows, narrow, weight, down, up = ctx.saved_tensors
-        gradient = gradient.flatten(0, -2)
         through = gradient @ up
-        of_x = (gradient @ weight).addmm_(through, down).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        of_x = (gradient @ weight).addmm_(through, down) if ctx.needs_input_grad[0] else None
         return of_x, None, None, through.T @ rows, (gradient.T @ narrow).float() * ctx.scaling, None, None
 
 
@@ -56,8 +55,8 @@ class FusedLinear(Linear):
             return super().forward(x, *args, **options)
         [adapter] = self.active_adapters
         kind = x.device.type
-        return _Product.apply(
-            x,
+        product = _Product.apply(
+            x.flatten(0, -2),
             self.base_layer.weight,
             self.base_layer.bias,
             self.lora_A[adapter].weight,
@@ -65,6 +64,7 @@ class FusedLinear(Linear):
             self.scaling[adapter],
             torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype,
         )
+        return product.view(*x.shape[:-1], -1)
 
 
 def fuse_lora(module: nn.Module) -> None:

@@ -76,6 +76,17 @@ def test_inputs_that_need_no_gradient_get_none() -> None:
     assert layer(module).lora_A["default"].weight.grad is not None
 
 
+@pytest.mark.parametrize("rows", [(3,), (2, 3)], ids=str)
+def test_what_comes_out_may_be_changed_in_place(rows: tuple[int, ...]) -> None:
+    """As wav2vec 2.0 masks its features."""
+    module, given = adapted(), torch.randn(*rows, 12)
+    fuse_lora(module)
+    out = layer(module)(given)
+    out[..., 0] = 0.0
+    out.sum().backward()
+    assert layer(module).lora_B["default"].weight.grad[0].eq(0).all()
+
+
 def test_without_the_adapter_it_is_the_base_model() -> None:
     module, given = adapted(), torch.randn(3, 12)
     fuse_lora(module)
