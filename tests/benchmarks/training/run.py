@@ -92,7 +92,7 @@ def main() -> None:
             rounds.append({one: compete(one, options, folder, model, mounts) for one in options.competitors})
         adapters = [str(folder / one) for one in options.competitors]
         judged = json.loads(
-            in_image("tests.benchmarks.training.held_out", str(model), str(folder), *adapters, mounts=mounts)
+            in_image("tests.benchmarks.training.held_out", str(model), str(folder), *adapters, mounts=mounts, spins=0)
             .strip()
             .splitlines()[-1]
         )
