@@ -90,7 +90,7 @@ bench-checkpoints: up ## How long a checkpoint stops training
 	$(WITH_CLUSTER) dev/in-trainer-image python -m tests.benchmarks.checkpoint_stall $(ARGS)
 
 .PHONY: bench-training
-bench-training: setup ## Fine-tuning side by side with TRL: speed, memory, held-out loss (20 min)
+bench-training: setup ## Fine-tuning side by side with TRL: speed, memory, held-out loss (45 min)
 	$(VENV)/python tests/benchmarks/training/run.py $(ARGS)
 
 .PHONY: bench-quality

@@ -29,6 +29,7 @@ def settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=42, help="of the examples' order and of the new weights")
     parser.add_argument("--rate", type=float, default=5e-4)
     return parser
 

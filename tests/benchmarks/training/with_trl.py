@@ -61,7 +61,7 @@ def main() -> None:
                 logging_steps=1,
                 save_strategy="no",
                 report_to=[],
-                seed=42,
+                seed=options.seed,
                 use_cpu=True,
                 **MODES[options.mode],
             ),
