@@ -74,6 +74,12 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16_units() and bfloat16_is_faster() else torch.float32
 
 
+def precision_of_products(given: torch.Tensor) -> torch.dtype:
+    """In which a tensor is multiplied: autocast's inside it, else its own."""
+    device = given.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else given.dtype
+
+
 def leave_threads_to_torch(precision: torch.dtype, device: torch.device) -> None:
     """Under bfloat16 OpenBLAS multiplies only what attention gives it, from threads that torch has started already.
 

@@ -12,6 +12,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trimtab_trainer.hardware import precision_of_products
+
 
 class _Product(torch.autograd.Function):
     """`x W' + bias + s (x A') B'`, all products in one precision; W and the bias are frozen."""
@@ -54,7 +56,6 @@ class FusedLinear(Linear):
         if args or options or self.disable_adapters or self.merged or not torch.is_grad_enabled():
             return super().forward(x, *args, **options)
         [adapter] = self.active_adapters
-        kind = x.device.type
         product = _Product.apply(
             x.flatten(0, -2),
             self.base_layer.weight,
@@ -62,7 +63,7 @@ class FusedLinear(Linear):
             self.lora_A[adapter].weight,
             self.lora_B[adapter].weight,
             self.scaling[adapter],
-            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype,
+            precision_of_products(x),
         )
         return product.view(*x.shape[:-1], -1)
 

@@ -23,6 +23,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available
 
+from trimtab_trainer.hardware import precision_of_products
+
 # What `scaled_dot_product_attention` calls on a CPU: only these give and take the sums of exponentials.
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
@@ -48,7 +50,7 @@ def backward_in_float32(
 
 
 def _has_slow_backward(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    halves = query.dtype == torch.bfloat16 or torch.is_autocast_enabled(query.device.type)
+    halves = precision_of_products(query) == torch.bfloat16
     asked = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     return query.device.type == "cpu" and halves and asked
 
@@ -127,7 +129,8 @@ def packed_attention(  # noqa: PLR0913, PLR0917 - the interface of transformers
 def _one_document(
     query: Tensor, key: Tensor, value: Tensor, *, window: int | None, dropout: float, scale: float | None
 ) -> Tensor:
-    causal = not _exceeds(query, window)
+    mask = _window_mask(query, window)
+    causal = mask is None
     if causal and not dropout and query.shape[-1] == value.shape[-1] and _has_slow_backward(query, key, value):
         return _EachPassItsPrecision.apply(*(part.bfloat16() for part in (query, key, value)), scale)
     return backward_in_float32(
@@ -135,15 +138,11 @@ def _one_document(
         query,
         key,
         value,
-        attn_mask=_window_mask(query, window),
+        attn_mask=mask,
         is_causal=causal,
         dropout_p=dropout,
         scale=scale,
     )
-
-
-def _exceeds(query: Tensor, window: int | None) -> bool:
-    return window is not None and query.shape[2] > window
 
 
 def _window_mask(query: Tensor, window: int | None) -> Tensor | None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from trimtab_trainer.hardware import precision_of_products
+
 CHUNK_LOGITS = 2**23
 """Logits held at once: 32 MiB in float32."""
 
@@ -110,9 +112,10 @@ def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Iterator[tuple[Ten
     products = torch.empty(size, len(head), dtype=head.dtype, device=head.device)
     exact = products if head.dtype == torch.float32 else torch.empty_like(products, dtype=torch.float32)
     for start in range(0, len(targets), size):
-        states = hidden[start : start + size].to(head.dtype)
+        chunk = slice(start, start + size)
+        states = hidden[chunk].to(head.dtype)
         logits = torch.mm(states, head.T, out=products[: len(states)])
-        yield (logits if exact is products else exact[: len(states)].copy_(logits)), slice(start, start + size)
+        yield (logits if exact is products else exact[: len(states)].copy_(logits)), chunk
 
 
 def _chunk_size(head: Tensor, targets: Tensor) -> int:
@@ -120,6 +123,5 @@ def _chunk_size(head: Tensor, targets: Tensor) -> int:
 
 
 def _cast(weight: Tensor, hidden: Tensor) -> Tensor:
-    """The head in the precision of the products: autocast's inside it, else the hidden states'."""
-    device = hidden.device.type
-    return weight.to(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype)
+    """The head in the precision of the products."""
+    return weight.to(precision_of_products(hidden))
