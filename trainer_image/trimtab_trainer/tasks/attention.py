@@ -5,8 +5,9 @@ otherwise documents silently attend across their borders. On CPUs its dense bloc
 Here each document is attended to by itself: exact by construction, and the fastest way measured on CPUs.
 
 Under bfloat16 on CPUs the backward pass of PyTorch's fused attention (2.6) takes 2 to 7 times as long as in float32, and was 40 %
-of a LoRA step; the forward pass takes a third. Within documents each pass is therefore computed in the precision that is fast for
-it, and other attention whose gradients are asked for in float32 altogether.
+of a LoRA step; the forward pass takes a third, but ten times as long for documents of less than 64 tokens. Within documents each
+pass is therefore computed in the precision that is fast for it, and other attention whose gradients are asked for in float32
+altogether.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from trimtab_trainer.hardware import precision_of_products
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
 
+FEWEST_IN_BFLOAT16 = 64
+"""Tokens from which PyTorch's fused forward pass has products of bfloat16 units; below it is slower than float32, and less exact."""
 PACKED = "trimtab_packed"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")
 """Arguments of some architectures that this function does not honour; the forward check then chooses padding."""
@@ -50,18 +53,23 @@ def backward_in_float32(
 
 
 def _has_slow_backward(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    halves = precision_of_products(query) == torch.bfloat16
     asked = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    return query.device.type == "cpu" and halves and asked
+    return asked and _is_bfloat16_on_a_cpu(query)
+
+
+def _is_bfloat16_on_a_cpu(query: Tensor) -> bool:
+    return query.device.type == "cpu" and precision_of_products(query) == torch.bfloat16
 
 
 class _EachPassItsPrecision(torch.autograd.Function):
-    """Causal attention on CPUs: forward in bfloat16, backward in float32 from the same sums of exponentials."""
+    """Causal attention on CPUs: forward in bfloat16 where that is fast, backward in float32 from the same sums of exponentials."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """All [1, heads, tokens, width], also what is returned."""
-        attended, sums = _forward(query, key, value, is_causal=True, scale=scale)
+        fast = torch.float32 if query.shape[2] < FEWEST_IN_BFLOAT16 else torch.bfloat16
+        attended, sums = _forward(*(part.to(fast) for part in (query, key, value)), is_causal=True, scale=scale)
+        attended = attended.bfloat16()
         ctx.save_for_backward(query, key, value, attended, sums)
         ctx.scale = scale
         return attended
@@ -131,7 +139,7 @@ def _one_document(
 ) -> Tensor:
     mask = _window_mask(query, window)
     causal = mask is None
-    if causal and not dropout and query.shape[-1] == value.shape[-1] and _has_slow_backward(query, key, value):
+    if causal and not dropout and query.shape[-1] == value.shape[-1] and _is_bfloat16_on_a_cpu(query):
         return _EachPassItsPrecision.apply(*(part.bfloat16() for part in (query, key, value)), scale)
     return backward_in_float32(
         scaled_dot_product_attention,

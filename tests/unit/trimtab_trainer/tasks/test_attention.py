@@ -1,4 +1,4 @@
-"""Attention in bfloat16 on a CPU: gradients are float32's, and so are values where both come from one pass."""
+"""Attention in bfloat16 on a CPU: gradients are float32's, and so are the values of short documents and of one pass for both."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from trimtab_trainer.tasks.attention import packed_attention, sdpa_attention
 
 HEADS, TOKENS, WIDTH = 2, 96, 16
-LENGTHS = (40, 56)
 MODULE = torch.nn.Identity()
 
 
@@ -56,9 +55,9 @@ def test_with_gradients_it_is_float32s_rounded(attend: Callable[..., Tensor], *,
         assert torch.equal(part.grad, reference.grad.bfloat16())
 
 
-def within_documents(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def within_documents(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """PyTorch's own, in the precision it is given."""
-    documents = zip(*(part.split(LENGTHS, dim=2) for part in (query, key, value)), strict=True)
+    documents = zip(*(part.split(lengths, dim=2) for part in (query, key, value)), strict=True)
     pieces = [scaled_dot_product_attention(*document, is_causal=True) for document in documents]
     return torch.cat(pieces, dim=2).transpose(1, 2)
 
@@ -69,14 +68,21 @@ def gradients_of(attended: Tensor, given: list[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_documents_have_values_of_bfloat16_and_gradients_near_those_of_float32(*, autocast: bool) -> None:
-    query, key, value = given = halves(gradients=True)
+@pytest.mark.parametrize(
+    ("lengths", "precision"), [((96,), torch.bfloat16), ((40, 56), torch.float32)], ids=["long", "short"]
+)
+@pytest.mark.parametrize("size", [1, 4], ids=["small scores", "large scores"])
+def test_documents_have_values_of_one_precision_and_gradients_near_those_of_float32(
+    lengths: tuple[int, ...], precision: torch.dtype, size: int, *, autocast: bool
+) -> None:
+    query, key, value = halves(gradients=True)
+    given = [(size * query).detach().requires_grad_(), key, value]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        attended = packed_attention(MODULE, query, key, value, None, document_lengths=LENGTHS)[0]
-    in_halves = within_documents(*given)
-    assert torch.equal(attended, in_halves)
+        attended = packed_attention(MODULE, *given, None, document_lengths=lengths)[0]
+    in_halves = within_documents(*given, lengths)
+    assert torch.equal(attended, within_documents(*(part.to(precision) for part in given), lengths).bfloat16())
     exact = [part.detach().float().requires_grad_() for part in given]
-    references = gradients_of(within_documents(*exact), exact)
+    references = gradients_of(within_documents(*exact, lengths), exact)
     found, of_halves = gradients_of(attended, given), gradients_of(in_halves, given)
     for ours, theirs, reference in zip(found, of_halves, references, strict=True):
         assert (ours - reference).norm() < (theirs - reference).norm()
