@@ -20,6 +20,7 @@ from trimtab_trainer.errors import TrainerError
 from trimtab_trainer.hardware import use_fused_kernels
 from trimtab_trainer.methods.fused_lora import fuse_lora
 from trimtab_trainer.sharding import Shards, Share
+from trimtab_trainer.tasks.rms_norm import fuse_norms
 from trimtab_trainer.weight_files import load_weights
 
 
@@ -247,6 +248,7 @@ def prepare(
     if precision != torch.float32:
         leave_inputs_to_autocast(module)
     fuse_lora(module)
+    fuse_norms(module, device)
     use_fused_kernels(module, device)
     trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     return TrainableModel(module, tokenizer, device, precision, tuple(labels), trainable)
