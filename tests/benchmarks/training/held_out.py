@@ -17,13 +17,15 @@ LENGTH = 512
 
 @torch.no_grad()
 def loss_per_token(model: Any, tokenizer: Any, rows: list[dict[str, Any]]) -> float:
-    """Mean cross-entropy of all answer tokens (nats)."""
+    """Mean cross-entropy of all answer tokens (nats), up to the one that ends an answer: nobody reads what a template writes after it."""
     total, count = 0.0, 0
     for row in rows:
         prompt = tokenizer.apply_chat_template(row["messages"][:1], tokenize=False, add_generation_prompt=True)
         whole = tokenizer.apply_chat_template(row["messages"], tokenize=False)
         start = len(tokenizer(prompt, add_special_tokens=False).input_ids)
-        ids = torch.tensor([tokenizer(whole, add_special_tokens=False).input_ids[:LENGTH]])
+        tokens = tokenizer(whole, add_special_tokens=False).input_ids
+        ends = [place + 1 for place, token in enumerate(tokens) if token == tokenizer.eos_token_id]
+        ids = torch.tensor([tokens[: min(ends[-1], LENGTH)]])
         if start >= ids.shape[1]:
             continue
         logits = model(input_ids=ids).logits[0, start - 1 : -1]
