@@ -211,7 +211,11 @@ def make_attack(config: RunConfig, model: TrainableModel) -> Attack | None:
 
 
 def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
-    """The rows of what is trained on and their order. Where rows are not packed, like lengths are batched together."""
+    """The rows of what is trained on and their order. Where a task pads rows, like lengths are batched together.
+
+    A language model's rows are not padded even where each holds one example, and batches of like lengths taught it less: the few
+    with long answers hold most of the tokens.
+    """
     own, whole = splits["train"].encoded, training_split(splits).encoded
     lengths = [example.length for example in whole]
     is_packed = config.data.packing and definition_of(config).packs
@@ -229,7 +233,7 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
         weights=[weights[row[0]] for row in rows],
-        group_by_length=not is_packed,
+        group_by_length=not definition_of(config).packs,
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
         probabilities=_probabilities(config, [own[row[0]] for row in rows]),
         replay_rows=len(replay),
