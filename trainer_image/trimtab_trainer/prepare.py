@@ -211,14 +211,14 @@ def make_attack(config: RunConfig, model: TrainableModel) -> Attack | None:
 
 
 def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
-    """The rows of what is trained on and their order. Where a task pads rows, like lengths are batched together.
+    """The rows of what is trained on and their order. Like lengths are batched together where a task always pads rows.
 
-    A language model's rows are not padded even where each holds one example, and batches of like lengths taught it less: the few
-    with long answers hold most of the tokens.
+    Tasks that can pack never do, not even unpacked: their loss is a mean over tokens, of which a few batches would hold most.
     """
     own, whole = splits["train"].encoded, training_split(splits).encoded
     lengths = [example.length for example in whole]
-    is_packed = config.data.packing and definition_of(config).packs
+    can_pack = definition_of(config).packs
+    is_packed = config.data.packing and can_pack
     weights = [example.weight for example in splits["train"].examples]
     rows: list[Row] = []
     for weight in sorted(set(weights)):  # a row is shown as often as its examples, so they must have one weight
@@ -233,7 +233,7 @@ def make_plan(config: RunConfig, splits: Mapping[str, Split]) -> BatchPlan:
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
         weights=[weights[row[0]] for row in rows],
-        group_by_length=not definition_of(config).packs,
+        group_by_length=not can_pack,
         short_first_epochs=curriculum.by_length_epochs if curriculum else 0,
         probabilities=_probabilities(config, [own[row[0]] for row in rows]),
         replay_rows=len(replay),
