@@ -55,9 +55,9 @@ def test_with_gradients_it_is_float32s_rounded(attend: Callable[..., Tensor], *,
         assert torch.equal(part.grad, reference.grad.bfloat16())
 
 
-def within_documents(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """PyTorch's own, in the precision it is given."""
-    documents = zip(*(part.split(lengths, dim=2) for part in (query, key, value)), strict=True)
+def within_documents(given: list[Tensor], lengths: tuple[int, ...]) -> Tensor:
+    """PyTorch's own, in the precision it is given; of query, key and value."""
+    documents = zip(*(part.split(lengths, dim=2) for part in given), strict=True)
     pieces = [scaled_dot_product_attention(*document, is_causal=True) for document in documents]
     return torch.cat(pieces, dim=2).transpose(1, 2)
 
@@ -78,11 +78,11 @@ def test_documents_have_values_of_one_precision_and_gradients_near_those_of_floa
     query, key, value = halves(gradients=True)
     given = [(size * query).detach().requires_grad_(), key, value]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        attended = packed_attention(MODULE, *given, None, document_lengths=lengths)[0]
-    in_halves = within_documents(*given, lengths)
-    assert torch.equal(attended, within_documents(*(part.to(precision) for part in given), lengths).bfloat16())
+        attended = packed_attention(MODULE, *given, attention_mask=None, document_lengths=lengths)[0]
+    in_halves = within_documents(given, lengths)
+    assert torch.equal(attended, within_documents([part.to(precision) for part in given], lengths).bfloat16())
     exact = [part.detach().float().requires_grad_() for part in given]
-    references = gradients_of(within_documents(*exact, lengths), exact)
+    references = gradients_of(within_documents(exact, lengths), exact)
     found, of_halves = gradients_of(attended, given), gradients_of(in_halves, given)
     for ours, theirs, reference in zip(found, of_halves, references, strict=True):
         assert (ours - reference).norm() < (theirs - reference).norm()
