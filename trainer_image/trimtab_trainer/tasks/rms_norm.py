@@ -56,4 +56,5 @@ def fuse_norms(module: nn.Module, device: torch.device) -> None:
 def _computes_as_llama(norm: type[nn.Module]) -> bool:
     """Transformers copies this class into most families under their names: its code says whether a norm is one of them."""
     code, llamas = getattr(norm.forward, "__code__", None), LlamaRMSNorm.forward.__code__
-    return code is not None and (code.co_code, code.co_names) == (llamas.co_code, llamas.co_names)
+    parts = ("co_code", "co_names", "co_consts")
+    return code is not None and all(getattr(code, part) == getattr(llamas, part) for part in parts)

@@ -14,6 +14,17 @@ CPU = torch.device("cpu")
 WIDTH = 48
 
 
+class CubicNorm(LlamaRMSNorm):
+    """Llama's code with another number in it."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        input_dtype = hidden_states.dtype
+        hidden_states = hidden_states.to(torch.float32)
+        variance = hidden_states.pow(3).mean(-1, keepdim=True)
+        hidden_states = hidden_states * torch.rsqrt(variance + self.variance_epsilon)
+        return self.weight * hidden_states.to(input_dtype)
+
+
 def norm_of(kind: type[nn.Module], *, trained: bool = True) -> nn.Module:
     norm = kind(WIDTH, 1e-5)
     with torch.no_grad():
@@ -74,6 +85,7 @@ def test_without_gradients_it_is_transformers_bit_for_bit() -> None:
     ("norm", "device"),
     [
         pytest.param(GemmaRMSNorm(WIDTH), CPU, id="Gemma adds one to the weight"),
+        pytest.param(CubicNorm(WIDTH), CPU, id="another power"),
         pytest.param(nn.LayerNorm(WIDTH), CPU, id="LayerNorm"),
         pytest.param(nn.Identity(), CPU, id="no norm"),
         pytest.param(LlamaRMSNorm(WIDTH), torch.device("meta"), id="on another device"),
