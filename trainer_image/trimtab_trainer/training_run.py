@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from trimtab_trainer.contract.run_config import RunConfig
-from trimtab_trainer.data.batches import BatchPlan, Row, micro_batches
+from trimtab_trainer.data.batches import BatchPlan, Row, even_batches, micro_batches
 from trimtab_trainer.data.encoded import cost
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.state import RunState
-from trimtab_trainer.tasks.task import Task
+from trimtab_trainer.tasks.task import LaysEndToEnd, Task
 from trimtab_trainer.world import World
 
 
@@ -64,12 +64,16 @@ class TrainingRun:
 
     def micro_batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         """What goes through the model at once: the rows the user asked for, or as many tokens as were found to fit."""
-        return micro_batches(
-            rows,
-            size=self.micro_batch_size if self.has_given_size else None,
-            tokens=self.tokens_per_batch,
-            length=lambda row: sum(cost(self.train.encoded[index]) for index in row),
-        )
+
+        def length(row: Row) -> int:
+            return sum(cost(self.train.encoded[index]) for index in row)
+
+        tokens = self.tokens_per_batch
+        if self.has_given_size:
+            return micro_batches(rows, size=self.micro_batch_size, tokens=tokens, length=length)
+        if isinstance(self.task, LaysEndToEnd) and not self.task.pads:
+            return even_batches(rows, tokens=tokens, length=length)
+        return micro_batches(rows, size=None, tokens=tokens, length=length)
 
     @property
     def has_given_size(self) -> bool:

@@ -143,3 +143,22 @@ def micro_batches(
         batches.append(rows[start : start + count])
         start += count
     return batches
+
+
+def even_batches(rows: Sequence[Row], *, tokens: int, length: Callable[[Row], int]) -> list[Sequence[Row]]:
+    """Cut a global batch up where rows lie end to end: few batches of at most `tokens`, about equally long.
+
+    Each row goes to the batch that has least so far (longest processing time first: Graham, 1969, doi:10.1137/0117039).
+    `rows` come longest first; one that is longer than `tokens` has a batch of its own.
+    """
+    count = -(-sum(map(length, rows)) // tokens)
+    while True:
+        batches: list[list[Row]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for row in rows:
+            least = filled.index(min(filled))
+            batches[least].append(row)
+            filled[least] += length(row)
+        if all(len(batch) == 1 or whole <= tokens for batch, whole in zip(batches, filled, strict=True)):
+            return list(batches)
+        count += 1

@@ -9,7 +9,7 @@ from torch import Tensor
 from trimtab_trainer.features.table import FeatureTable
 from trimtab_trainer.features.trunk import FrozenTrunk
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.tasks.task import SkipsInputs, Sums, Task
+from trimtab_trainer.tasks.task import LaysEndToEnd, SkipsInputs, Sums, Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class CachedTask:
     def layout(self) -> str:
         """How examples lie in a batch, for the report."""
         return f"{self.task.layout}, from features computed once"
+
+    @property
+    def pads(self) -> bool:
+        """As the task does."""
+        return not isinstance(self.task, LaysEndToEnd) or self.task.pads
 
     def targets(self, example: Any) -> int:
         """What an example weighs in the loss."""

@@ -119,6 +119,11 @@ class PreferenceOptimization:
         """How examples lie in a batch, for the report."""
         return f"pairs, {self.language.layout}"
 
+    @property
+    def pads(self) -> bool:
+        """As the language model lays its sequences."""
+        return self.language.pads
+
     def targets(self, example: Encoded) -> int:
         """Every pair weighs the same."""
         return int(example.is_learnable)

@@ -74,6 +74,11 @@ class LanguageModeling:
         """How examples lie in a batch, for the report."""
         return f"no padding ({self.attention})" if self.attention else "padded rows"
 
+    @property
+    def pads(self) -> bool:
+        """One example a row."""
+        return self.attention is None
+
     def targets(self, example: Encoded) -> int:
         """Supervised tokens."""
         return example.targets

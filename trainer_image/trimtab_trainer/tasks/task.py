@@ -45,6 +45,15 @@ class Answers(Protocol):
         """What the model says of each example; what examples say of the truth is not looked at."""
 
 
+@runtime_checkable
+class LaysEndToEnd(Protocol):
+    """A task that may need no padding, so that a micro batch costs the sum of its examples."""
+
+    @property
+    def pads(self) -> bool:
+        """Examples are made as long as the longest of their micro batch after all."""
+
+
 @dataclass(frozen=True)
 class Round:
     """Where training stands, for tasks that make their own examples."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab_trainer.data.batches import BatchPlan, Row, micro_batches, pack, share_of_rank, total_steps
+from trimtab_trainer.data.batches import BatchPlan, Row, even_batches, micro_batches, pack, share_of_rank, total_steps
 
 
 @given(st.lists(st.integers(1, 64), max_size=300), st.integers(0, 9))
@@ -103,3 +103,28 @@ def test_micro_batches(size: int | None, tokens: int, expected: list[int]) -> No
     lengths = {(0,): 30, (1,): 10, (2,): 9, (3,): 4, (4,): 1}
     found = micro_batches(list(lengths), size=size, tokens=tokens, length=lengths.__getitem__)
     assert [len(batch) for batch in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        pytest.param([], [], id="no rows"),
+        pytest.param([12, 5, 2, 1], [[12, 5, 2, 1]], id="a short row beside a long one costs what it has"),
+        pytest.param([12, 5, 3, 1], [[12], [5, 3, 1]], id="one token too many: two batches, as even as rows allow"),
+        pytest.param([8, 8, 8, 8, 8], [[8, 8], [8, 8], [8]], id="rows that leave room nobody can use"),
+        pytest.param([25, 4], [[25], [4]], id="a row that is longer than the limit"),
+    ],
+)
+def test_even_batches(lengths: list[int], expected: list[list[int]]) -> None:
+    rows = [(index,) for index in range(len(lengths))]
+    found = even_batches(rows, tokens=20, length=lambda row: lengths[row[0]])
+    assert [[lengths[index] for (index,) in batch] for batch in found] == expected
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=60), st.integers(64, 300))
+def test_even_batches_hold_every_row_once_and_few_are_enough(lengths: list[int], tokens: int) -> None:
+    rows = [(index,) for index in sorted(range(len(lengths)), key=lambda index: -lengths[index])]
+    found = even_batches(rows, tokens=tokens, length=lambda row: lengths[row[0]])
+    assert sorted(row for batch in found for row in batch) == sorted(rows)
+    assert all(sum(lengths[index] for (index,) in batch) <= tokens for batch in found)
+    assert len(found) <= len(micro_batches(rows, size=None, tokens=tokens, length=lambda row: lengths[row[0]]))
