@@ -11,7 +11,7 @@ from trimtab_trainer.data.splits import Split
 from trimtab_trainer.model import TrainableModel
 from trimtab_trainer.practices.adversarial import Attack
 from trimtab_trainer.state import RunState
-from trimtab_trainer.tasks.task import LaysEndToEnd, Task
+from trimtab_trainer.tasks.task import Task, has_padding
 from trimtab_trainer.world import World
 
 
@@ -62,18 +62,16 @@ class TrainingRun:
         """Nothing is left to train."""
         return self.step >= self.total_steps or self.state.loop.stopped_early
 
-    def micro_batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def micro_batches(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
         """What goes through the model at once: the rows the user asked for, or as many tokens as were found to fit."""
 
         def length(row: Row) -> int:
             return sum(cost(self.train.encoded[index]) for index in row)
 
-        tokens = self.tokens_per_batch
-        if self.has_given_size:
-            return micro_batches(rows, size=self.micro_batch_size, tokens=tokens, length=length)
-        if isinstance(self.task, LaysEndToEnd) and not self.task.pads:
-            return even_batches(rows, tokens=tokens, length=length)
-        return micro_batches(rows, size=None, tokens=tokens, length=length)
+        size = self.micro_batch_size if self.has_given_size else None
+        if size is None and not has_padding(self.task):
+            return even_batches(rows, tokens=self.tokens_per_batch, length=length)
+        return micro_batches(rows, size=size, tokens=self.tokens_per_batch, length=length)
 
     @property
     def has_given_size(self) -> bool:

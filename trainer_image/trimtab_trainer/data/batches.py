@@ -3,6 +3,7 @@
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,20 +146,21 @@ def micro_batches(
     return batches
 
 
-def even_batches(rows: Sequence[Row], *, tokens: int, length: Callable[[Row], int]) -> list[Sequence[Row]]:
+def even_batches(rows: Sequence[Row], *, tokens: int, length: Callable[[Row], int]) -> list[list[Row]]:
     """Cut a global batch up where rows lie end to end: few batches of at most `tokens`, about equally long.
 
     Each row goes to the batch that has least so far (longest processing time first: Graham, 1969, doi:10.1137/0117039).
     `rows` come longest first; one that is longer than `tokens` has a batch of its own.
     """
-    count = -(-sum(map(length, rows)) // tokens)
+    lengths = [length(row) for row in rows]
+    count = -(-sum(lengths) // tokens)
     while True:
         batches: list[list[Row]] = [[] for _ in range(count)]
-        filled = [0] * count
-        for row in rows:
-            least = filled.index(min(filled))
+        filled = [(0, number) for number in range(count)]  # a heap: (tokens so far, batch)
+        for row, added in zip(rows, lengths, strict=True):
+            so_far, least = filled[0]
             batches[least].append(row)
-            filled[least] += length(row)
-        if all(len(batch) == 1 or whole <= tokens for batch, whole in zip(batches, filled, strict=True)):
-            return list(batches)
+            heapreplace(filled, (so_far + added, least))
+        if all(whole <= tokens or len(batches[number]) == 1 for whole, number in filled):
+            return batches
         count += 1

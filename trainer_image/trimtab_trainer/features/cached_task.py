@@ -9,7 +9,7 @@ from torch import Tensor
 from trimtab_trainer.features.table import FeatureTable
 from trimtab_trainer.features.trunk import FrozenTrunk
 from trimtab_trainer.model import TrainableModel
-from trimtab_trainer.tasks.task import LaysEndToEnd, SkipsInputs, Sums, Task
+from trimtab_trainer.tasks.task import SkipsInputs, Sums, Task, has_padding
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CachedTask:
     @property
     def pads(self) -> bool:
         """As the task does."""
-        return not isinstance(self.task, LaysEndToEnd) or self.task.pads
+        return has_padding(self.task)
 
     def targets(self, example: Any) -> int:
         """What an example weighs in the loss."""

@@ -54,6 +54,11 @@ class LaysEndToEnd(Protocol):
         """Examples are made as long as the longest of their micro batch after all."""
 
 
+def has_padding(task: Task) -> bool:
+    """A micro batch costs as many times its longest example as it has examples."""
+    return not isinstance(task, LaysEndToEnd) or task.pads
+
+
 @dataclass(frozen=True)
 class Round:
     """Where training stands, for tasks that make their own examples."""
