@@ -1,7 +1,5 @@
 """How far training moved the weights, layer by layer, from a sample of each tensor: the whole start would cost its size in memory."""
 
-import io
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,8 +8,7 @@ import torch
 from torch import Tensor
 
 from trimtab_trainer.contract.base import Document
-
-os.environ.setdefault("MPLBACKEND", "Agg")
+from trimtab_trainer.reporting.pictures import blank_axes, png
 
 SAMPLED_WEIGHTS = 4096
 """Of each tensor, evenly spread over it."""
@@ -71,18 +68,13 @@ def _rms(pieces: list[Tensor]) -> float:
 
 def draw_drift(drift: list[LayerDrift], *, title: str) -> bytes:
     """PNG: a bar for each layer."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second
-
-    figure = Figure(figsize=(8, max(2.5, 0.28 * len(drift) + 1.2)), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    axes = blank_axes(8, max(2.5, 0.28 * len(drift) + 1.2))
     axes.barh([one.layer for one in drift], [one.change for one in drift], color="#2f6690")
     axes.set(title=title, xlabel="root mean square of the weights' changes")
     axes.invert_yaxis()
     axes.grid(visible=True, axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+    return png(axes)
 
 
 def render_drift(drift: list[LayerDrift]) -> str:

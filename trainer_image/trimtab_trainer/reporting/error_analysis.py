@@ -1,7 +1,5 @@
 """Where a model goes wrong: the held-out examples with the highest loss, and for classifiers which labels it confuses."""
 
-import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -16,8 +14,7 @@ from trimtab_trainer.data.media import LabelledImage
 from trimtab_trainer.data.splits import Split
 from trimtab_trainer.interruption import Interruption
 from trimtab_trainer.model import TrainableModel
-
-os.environ.setdefault("MPLBACKEND", "Agg")
+from trimtab_trainer.reporting.pictures import blank_axes, png
 
 WORST, CHANGED = 10, 5
 COMPARED_EXAMPLES = 200
@@ -276,12 +273,9 @@ def _cell(text: str) -> str:
 
 def draw_confusion(confusion: Confusion, *, title: str) -> bytes:
     """PNG: shares of each true label, counts written into the cells."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second, and only classifiers need it
-
     labels, counts = confusion.labels, confusion.counts
     side = max(5.0, 1.5 + 0.5 * len(labels))
-    figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    axes = blank_axes(side + 1, side)
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, values in enumerate(counts):
@@ -292,6 +286,4 @@ def draw_confusion(confusion: Confusion, *, title: str) -> bytes:
     axes.set_xticks(ticks, labels, rotation=45, ha="right", fontsize=9)
     axes.set_yticks(ticks, labels, fontsize=9)
     axes.set(title=title, xlabel="predicted", ylabel="true")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+    return png(axes)

@@ -1,12 +1,9 @@
 """The loss curve as PNG: training and validation, readable at a glance."""
 
-import io
-import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-os.environ.setdefault("MPLBACKEND", "Agg")
-
-from matplotlib.figure import Figure
+from trimtab_trainer.reporting.pictures import blank_axes, png
 
 TRAINING, VALIDATION = "#9bb8d3", "#c8553d"
 SMOOTHED = "#2f6690"
@@ -16,8 +13,7 @@ SMOOTHING_POINTS = 30
 
 def draw_loss_curve(history: Sequence[Mapping[str, float]], *, title: str, best_step: int | None) -> bytes:
     """PNG, 1600 x 900 pixels, of the lines of `metrics.jsonl`; `best_step` is marked as the published one."""
-    figure = Figure(figsize=(10.67, 6), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    axes = blank_axes(10.67, 6, dpi=150)
     steps, losses = _series(history, "loss")
     many = len(losses) > SMOOTHING_POINTS
     axes.plot(
@@ -38,14 +34,12 @@ def draw_loss_curve(history: Sequence[Mapping[str, float]], *, title: str, best_
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+    return png(axes)
 
 
-def _mark_best(axes: "object", losses: Mapping[float, float], best_step: int | None) -> None:
+def _mark_best(axes: Any, losses: Mapping[float, float], best_step: int | None) -> None:
     if best_step is not None and best_step in losses:
-        axes.annotate(  # type: ignore[attr-defined]
+        axes.annotate(
             f"published: step {best_step}, {losses[best_step]:.3f}",
             (best_step, losses[best_step]),
             textcoords="offset points",

@@ -5,9 +5,9 @@ otherwise documents silently attend across their borders. On CPUs its dense bloc
 Here each document is attended to by itself: exact by construction, and the fastest way measured on CPUs.
 
 Under bfloat16 on CPUs the backward pass of PyTorch's fused attention (2.6) takes 2 to 7 times as long as in float32, and was 40 %
-of a LoRA step; the forward pass takes a third, but ten times as long for documents of less than 64 tokens. Within documents each
-pass is therefore computed in the precision that is fast for it, and other attention whose gradients are asked for in float32
-altogether.
+of a LoRA step; the forward pass takes a third, but ten times as long for documents of less than 64 tokens and seven times as long on
+processors without units for bfloat16. Within documents each pass is therefore computed in the precision that is fast for it, and
+other attention whose gradients are asked for in float32 altogether.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,14 +24,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import is_flash_attn_2_available
 
-from trimtab_trainer.hardware import precision_of_products
+from trimtab_trainer.hardware import has_bfloat16_units, precision_of_products
 
 # What `scaled_dot_product_attention` calls on a CPU: only these give and take the sums of exponentials.
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
 
 FEWEST_IN_BFLOAT16 = 64
-"""Tokens from which PyTorch's fused forward pass has products of bfloat16 units; below it is slower than float32, and less exact."""
+"""Tokens from which PyTorch's fused forward pass uses units for bfloat16; without them it is slower than float32, and less exact:
+from such sums of exponentials, gradients of large scores would be worse than those of bfloat16 altogether."""
 PACKED = "trimtab_packed"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")
 """Arguments of some architectures that this function does not honour; the forward check then chooses padding."""
@@ -67,7 +68,8 @@ class _EachPassItsPrecision(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """All [1, heads, tokens, width], also what is returned."""
-        fast = torch.float32 if query.shape[2] < FEWEST_IN_BFLOAT16 else torch.bfloat16
+        uses_units = query.shape[2] >= FEWEST_IN_BFLOAT16 and has_bfloat16_units()
+        fast = torch.bfloat16 if uses_units else torch.float32
         attended, sums = _forward(*(part.to(fast) for part in (query, key, value)), is_causal=True, scale=scale)
         attended = attended.bfloat16()
         ctx.save_for_backward(query, key, value, attended, sums)

@@ -7,7 +7,6 @@ from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from trimtab_trainer.contract.exit_codes import TrainerReason
 from trimtab_trainer.data.media import Media
@@ -40,6 +39,8 @@ def read_recording(media: Media, *, rate: int, place: str, max_seconds: float = 
     samples = (whole - (128.0 if width == 1 else 0.0)) / _FULL_SCALE[width]
     mixed = samples.reshape(-1, channels).mean(axis=1)
     if found != rate:
+        from scipy.signal import resample_poly  # noqa: PLC0415 - half a second, and only speech needs it
+
         step = gcd(found, rate)
         mixed = resample_poly(mixed, rate // step, found // step)
     return np.ascontiguousarray(mixed, np.float32)
