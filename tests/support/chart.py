@@ -27,9 +27,11 @@ def helm() -> str:
 
 
 @cache
-def render(values: str = "", *settings: str, namespace: str = "trimtab-system") -> tuple[Manifest, ...]:
+def render(
+    values: str = "", *settings: str, namespace: str = "trimtab-system", kubernetes: str = "v1.31.0"
+) -> tuple[Manifest, ...]:
     """The manifests of the release `trimtab` with a file of values (relative to the chart) and `key=value` settings."""
-    command = [helm(), "template", "trimtab", str(CHART), "--namespace", namespace]
+    command = [helm(), "template", "trimtab", str(CHART), "--namespace", namespace, "--kube-version", kubernetes]
     command += ["--values", str(CHART / values)] if values else []
     command += [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

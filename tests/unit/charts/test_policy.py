@@ -32,6 +32,18 @@ def allowed(values: str, resource: str) -> set[str]:
     return {verb for _, rule in rules if resource in rule.get("resources", ()) for verb in rule["verbs"]}
 
 
+@pytest.mark.parametrize("kubernetes", ["v1.31.0", "v1.31.4-gke.1183000", "v1.35.4+k3s1"])
+def test_it_installs_on_kubernetes_since_1_31(kubernetes: str) -> None:
+    assert of_kind(render("", kubernetes=kubernetes), "Deployment")
+
+
+def test_an_older_cluster_is_refused_by_its_version() -> None:
+    with pytest.raises(
+        HelmError, match=r"chart requires kubeVersion: >=1\.31\.0-0.* incompatible with Kubernetes v1\.30\.5"
+    ):
+        render("", kubernetes="v1.30.5")
+
+
 @pytest.mark.parametrize(("enabled", "verbs"), [("false", []), ("true", ["get", "patch"])])
 def test_rights_at_inference_services_are_asked_for(enabled: str, verbs: list[str]) -> None:
     roles = of_kind(render("", f"kserve.enabled={enabled}"), "ClusterRole", "Role")
