@@ -82,8 +82,8 @@ test-e2e: setup up images ## Tests on the whole cluster: real pods, real store
 	$(WITH_CLUSTER) $(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: bench-operator
-bench-operator: setup up ## How fast the operator is, and how many API writes a job needs; ARGS=--peer: beside Kubeflow Trainer
-	$(WITH_CLUSTER) $(VENV)/python tests/benchmarks/operator/run.py $(ARGS)
+bench-operator: setup ## How fast the operator is, and how many API writes a job needs; ARGS=--peer: beside Kubeflow Trainer
+	PATH="$$($(DEV) kubernetes):$$PATH" $(VENV)/python tests/benchmarks/operator/run.py $(ARGS)
 
 .PHONY: bench-checkpoints
 bench-checkpoints: up ## How long a checkpoint stops training

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import binaries
 import checks
@@ -104,6 +105,16 @@ def kstatus() -> None:
     print(binaries.kstatus())
 
 
+def kubernetes() -> None:
+    """Print the folder of Kubernetes' programs, compiled where they are not there yet; your own with KUBECONFIG."""
+    if environment.users_cluster():
+        environment.tools_of_users_cluster()
+        print(Path(shutil.which("kubectl") or environment.BIN / "kubectl").parent)
+    else:
+        packages.ensure_cluster_tools()
+        print(binaries.kubernetes())
+
+
 def prometheus() -> None:
     """Print the path of a Prometheus for tests, fetched where it is not there yet."""
     print(shutil.which("prometheus") or packages.ensure_prometheus())
@@ -115,6 +126,7 @@ def model_signing() -> None:
 
 
 COMMANDS = {
+    "kubernetes": kubernetes,
     "kstatus": kstatus,
     "prometheus": prometheus,
     "model-signing": model_signing,

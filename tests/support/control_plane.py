@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,8 @@ import yaml
 
 TOKEN = "admin-of-a-test"
 _CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
+MANY_JOBS = ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-job-syncs=50")
+"""Arguments for the controllers: with their defaults (20 requests a second, 5 Jobs at once) they hold whole jobs back."""
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -41,7 +44,8 @@ def missing() -> str:
 class ControlPlane:
     """Starts in about 5 s; nothing is left when it ends."""
 
-    def __init__(self, *, controllers: bool = False) -> None:
+    def __init__(self, *, controllers: Sequence[str] | None = None) -> None:
+        """`controllers`: arguments of their program beside those that it needs; None: they do not run."""
         # In memory where possible: what is measured is the operator, not a disk.
         parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(prefix="trimtab-control-plane-", dir=parent))
@@ -58,8 +62,8 @@ class ControlPlane:
             self._prepare()
             self._start_etcd()
             self.start_api_server()
-            if self._controllers:
-                self._start_controllers()
+            if self._controllers is not None:
+                self.start_controllers(self._controllers)
         except BaseException:
             self._end()
             raise
@@ -90,8 +94,6 @@ class ControlPlane:
             f"--audit-log-path={self.audit_log}",
             "--audit-log-mode=batch",
             "--endpoint-reconciler-type=none",
-            "--max-requests-inflight=3000",
-            "--max-mutating-requests-inflight=1000",
         )
         deadline = time.monotonic() + 60
         while not self._ready():
@@ -152,18 +154,17 @@ class ControlPlane:
             f"--initial-cluster=default={self._etcd_peer}",
         )
 
-    def _start_controllers(self) -> None:
+    def start_controllers(self, arguments: Sequence[str]) -> None:
+        """Start the controllers, or start them anew with other arguments."""
+        self._stop("kube-controller-manager")
         self._start(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}",
             f"--controllers={_CONTROLLERS}",
             "--leader-elect=false",
             "--secure-port=0",
-            # With its defaults (20 requests a second, 5 Jobs at once) it would be what a benchmark of whole jobs measures.
-            "--kube-api-qps=500",
-            "--kube-api-burst=1000",
-            "--concurrent-job-syncs=50",
             f"--service-account-private-key-file={self.directory / 'accounts.key'}",
+            *arguments,
         )
 
     def _start(self, name: str, *arguments: str) -> None:

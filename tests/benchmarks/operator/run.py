@@ -1,16 +1,19 @@
 """Benchmark of the operator against a real API server, alone or side by side with Kubeflow Trainer's controllers.
 
-    make bench-operator [ARGS="--peer"]                    or, with what `make env` exports:
+    make bench-operator [ARGS="--peer"]                    or, with etcd and kube-apiserver on PATH:
     python tests/benchmarks/operator/run.py [--peer] [--output result.json]
 
-It starts etcd, kube-apiserver and the Job controller on loopback (`--this-cluster` uses KUBECONFIG's cluster instead; it must not
-run another Trimtab) and runs the operator from source as a local process. A turn creates FineTuneJobs whose Jobs stay suspended
-(`spec.runPolicy.queueName` names a queue that nobody serves): at 10 a second for 30 s, then a burst of 500. With `--peer` the
-installations take turns on the same control plane, one at a time. From the peer's TrainJobs its two controllers make JobSets and
-Jobs, and it has two turns: with suspended TrainJobs, whose Jobs are suspended as ours are; and, its best case, with others, for each
-of which Trainer's controller writes once, and whose Jobs the Job controller leaves alone, so that there are no pods. kubeflow.py says
-what else favours it. Then the operator gets 1,000 objects, is left alone, killed and started again, and 150 more jobs go from created
-to succeeded, with a stand-in for kubelets. Everything shares the machine with the control plane.
+It starts etcd, kube-apiserver and the Job controller on loopback, with their own limits (`--this-cluster` uses KUBECONFIG's cluster
+instead; it must not run another Trimtab), and runs the operator from source as a local process. A turn creates FineTuneJobs whose
+Jobs stay suspended (`spec.runPolicy.queueName` names a queue that nobody serves): at 10 a second for 30 s, then a burst of 500. With
+`--peer` the installations take turns on the same control plane, one at a time. From the peer's TrainJobs its two controllers make
+JobSets and Jobs, and it has two turns: with suspended TrainJobs, whose Jobs are suspended as ours are; and, its best case, with
+others, for each of which Trainer's controller writes once, and whose Jobs the Job controller leaves alone, so that there are no
+pods. kubeflow.py says what else favours it. Then the operator gets 1,000 objects, is left alone, killed and started again, and 150
+more jobs go from created to succeeded, with a stand-in for kubelets. Everything shares the machine with the control plane.
+
+The Job controller writes the status of every Job, and may send 20 requests a second. In a burst it follows later, and leaves the
+processor to who creates Jobs. Whole jobs would wait for it, so it may do more there, and with `--many-jobs` in the turns too.
 
 Latency is from the answer to the create request (accepted) to the Job or JobSet on a watch (seen), on the generator's clock.
 Processor time and memory are those of all processes of an installation. `way` is, by the API server's clock, when each write for an
@@ -36,7 +39,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 import kubeflow
 from contenders import Contender, install_trimtab, kubeflow_trainer, trimtab
 from scale import at_scale
-from tests.support.control_plane import ControlPlane
+from tests.support.control_plane import MANY_JOBS, ControlPlane
 from turn import turn
 
 from trimtab_operator.cluster.connection import Connection, connect
@@ -64,8 +67,9 @@ ROWS = {
 """What is told of each controller, and what it is called; in brackets what each turn had."""
 
 
-async def benchmark(connection: Connection, options: argparse.Namespace, api_server: int | None) -> Result:
-    """The whole run."""
+async def benchmark(connection: Connection, options: argparse.Namespace, plane: ControlPlane | None) -> Result:
+    """The whole run. `plane`: where it is ours."""
+    api_server = plane.pids()["kube-apiserver"] if plane is not None else None
     ours = trimtab(options.module)
     contenders = [ours]
     if options.peer:
@@ -80,6 +84,8 @@ async def benchmark(connection: Connection, options: argparse.Namespace, api_ser
         result[contender.name] = summary(contender, turns[contender.name])
     show_contenders(result)
     if options.objects:
+        if plane is not None:
+            plane.start_controllers(MANY_JOBS)
         say(f"{options.objects} objects, {options.idle} idle seconds, kill -9 and restart")
         result["at_scale"] = await at_scale(connection, ours, options)
     return result
@@ -189,6 +195,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--module", default="-m trimtab_operator", help="what Python runs")
     parser.add_argument(
+        "--many-jobs", action="store_true", help="let the Job controller do more at once in the turns too"
+    )
+    parser.add_argument(
         "--this-cluster", action="store_true", help="use KUBECONFIG's cluster instead of a control plane of its own"
     )
     return parser.parse_args()
@@ -197,23 +206,23 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    api_server = None
+    plane = None
     if options.peer:
         say(f"building Kubeflow Trainer {kubeflow.VERSION} and JobSet (8 minutes the first time)")
         kubeflow.build()
     with contextlib.ExitStack() as stack:
         if not options.this_cluster:
             say("starting etcd, kube-apiserver and kube-controller-manager")
-            plane = stack.enter_context(ControlPlane(controllers=True))
+            plane = stack.enter_context(ControlPlane(controllers=MANY_JOBS if options.many_jobs else ()))
             os.environ["KUBECONFIG"] = str(plane.kubeconfig)
-            options.audit_log, api_server = plane.audit_log, plane.pids()["kube-apiserver"]
+            options.audit_log = plane.audit_log
         install_trimtab()
         if options.peer:
             kubeflow.install()
         say(f"{_UNTIL_KNOWN_SECONDS} s until the garbage collector has noticed the new kinds")
         time.sleep(_UNTIL_KNOWN_SECONDS)
         connection = dataclasses.replace(connect(), agent="trimtab-benchmark")
-        result = asyncio.run(benchmark(connection, options, api_server))
+        result = asyncio.run(benchmark(connection, options, plane))
     show_rest(result)
     if options.output:
         options.output.write_text(json.dumps(result, indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 from tests.support import kube
 from tests.support.cluster import Api, Manifest, collection, proxy
-from tests.support.control_plane import ControlPlane, missing
+from tests.support.control_plane import MANY_JOBS, ControlPlane, missing
 from tests.support.manifests import smallest
 from tests.support.operator_process import OperatorProcess
 
@@ -29,7 +29,7 @@ def plane() -> Iterator[ControlPlane]:
     """etcd, API server, Job and garbage controllers; nobody schedules pods."""
     if why := missing():
         pytest.skip(why)
-    with ControlPlane(controllers=True) as plane:
+    with ControlPlane(controllers=MANY_JOBS) as plane:
         yield plane
 
 

@@ -1,5 +1,6 @@
 """The base of every document: camelCase on the wire, unknown fields refused, unions with exactly one member."""
 
+from functools import cache
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,21 +42,30 @@ class Document(BaseModel):
         by default is said, so that another default changes nothing of an old job.
         """
         wire = self.to_json()
-        for name, field in type(self).model_fields.items():
-            key, value = field.serialization_alias or name, getattr(self, name)
-            if key in wire:
-                wire[key] = _sparse(value, wire[key])
-                if not wire[key] and not field.is_required() and value == field.get_default(call_default_factory=True):
-                    del wire[key]
+        _leave_out_what_is_off(self, wire)
         return wire
 
 
-def _sparse(value: Any, wire: Any) -> Any:
-    if isinstance(value, Document):
-        return value.to_sparse_json()
-    if isinstance(value, list):
-        return [_sparse(part, its_wire) for part, its_wire in zip(value, wire, strict=True)]
-    return wire
+def _leave_out_what_is_off(document: Document, wire: dict[str, Any]) -> None:
+    defaults = _defaults(type(document))
+    for name, field in type(document).model_fields.items():
+        key = field.serialization_alias or name
+        if key not in wire:
+            continue
+        value = getattr(document, name)
+        parts = zip(value, wire[key], strict=True) if isinstance(value, list) else [(value, wire[key])]
+        for part, its_wire in parts:
+            if isinstance(part, Document):
+                _leave_out_what_is_off(part, its_wire)
+        if not wire[key] and name in defaults and value == defaults[name]:
+            del wire[key]
+
+
+@cache
+def _defaults(kind: type[Document]) -> dict[str, Any]:
+    """What each optional field is by default: pydantic takes a tenth of a millisecond to ask a factory."""
+    fields = kind.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
 def rules(*validations: tuple[str, str]) -> ConfigDict:
