@@ -13,8 +13,6 @@ UNIT := tests/unit
 PYTEST := $(VENV)/python -m pytest
 # A worker a core; the trainer's import torch, so not many more.
 WORKERS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
-# The trainer's unit tests wait a third of their time for their stores: more processes than cores use it.
-WAITING_WORKERS := --numprocesses=$(shell expr $$(nproc) \* 2) --maxprocesses=4 --dist=worksteal
 # The environment of the running cluster and store, for one command.
 WITH_CLUSTER = eval "$$($(DEV) env)" &&
 
@@ -68,9 +66,9 @@ logs: ## The end of every log of the local cluster
 ##@ Tests
 
 .PHONY: test-unit
-test-unit: setup ## Unit tests, without network, a minute each: the operator's in .venv, the trainer's inside the trainer image
+test-unit: setup ## Unit tests, without network, in a minute: the operator's in .venv, the trainer's inside the trainer image
 	$(PYTEST) $(WORKERS) $(UNIT) --ignore=$(UNIT)/trimtab_trainer $(ARGS)
-	dev/in-trainer-image python -m pytest $(WAITING_WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
+	dev/in-trainer-image python -m pytest $(WORKERS) $(UNIT)/trimtab_trainer $(ARGS)
 
 .PHONY: test-integration
 test-integration: setup up assets ## Tests against a real API server, and whole jobs of the trainer

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import boto3
 from moto import backends
 from moto.server import ThreadedMotoServer
+from werkzeug.serving import WSGIRequestHandler
 
 from trimtab_trainer.contract.run_config import RunConfig, Store
 
@@ -25,8 +26,12 @@ def moto_server() -> Iterator[str]:
     """Run moto's S3 server; its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     services = tuple(backends.list_of_moto_modules())
-    # moto looks through its 175 folders for each request: a tenth of the time of a test with a store.
-    with patch.object(backends, "list_of_moto_modules", lambda: services):
+    with (
+        # moto looks through its 175 folders for each request: a tenth of the time of a test with a store.
+        patch.object(backends, "list_of_moto_modules", lambda: services),
+        # A body would wait 40 ms for the client to acknowledge its headers.
+        patch.object(WSGIRequestHandler, "disable_nagle_algorithm", new=True),
+    ):
         server.start()
         try:
             host, port = server.get_host_and_port()
