@@ -82,7 +82,6 @@ def fault_proxy(target: str) -> Iterator[tuple[FaultProxy, str]]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # a body must not wait 40 ms for the client to acknowledge its headers
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

@@ -42,7 +42,6 @@ def running_hub(hub: Hub) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # as in fault_proxy
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

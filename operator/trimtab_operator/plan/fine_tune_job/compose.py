@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from trimtab_operator.api.times import parse_time
 from trimtab_operator.plan.fine_tune_job import retention
-from trimtab_operator.plan.fine_tune_job.config_map import config_map, run_config
+from trimtab_operator.plan.fine_tune_job.config_map import config_map, config_text, run_config
 from trimtab_operator.plan.fine_tune_job.course import Decision, chart
 from trimtab_operator.plan.fine_tune_job.headless_service import headless_service
 from trimtab_operator.plan.fine_tune_job.model_version import model_version
@@ -59,10 +59,11 @@ def _children(
     number = course.attempts[-1].number
     config = run_config(observed, number, profile=profile, storage=storage, settings=settings)
     service = (headless_service(observed, number),) if config.distribution.nodes > 1 else ()
+    text = config_text(config)
     return (
-        config_map(observed, config, settings=settings),
+        config_map(observed, text, attempt=number, settings=settings),
         *service,
-        trainer_job(observed, config, profile=profile, storage=storage, settings=settings),
+        trainer_job(observed, config, text, profile=profile, storage=storage, settings=settings),
     )
 
 

@@ -15,15 +15,15 @@ from trimtab_trainer.contract.run_config import JobIdentity, Pins, RunConfig
 from trimtab_trainer.contract.spec import Output
 
 
-def config_map(observed: ObservedJob, config: RunConfig, *, settings: Settings) -> Manifest:
-    """The ConfigMap `<job>-a<N>`."""
-    data = {mounts.RUN_CONFIG_FILE.name: config_text(config)}
+def config_map(observed: ObservedJob, text: str, *, attempt: int, settings: Settings) -> Manifest:
+    """The ConfigMap `<job>-a<N>` with `config_text`."""
+    data = {mounts.RUN_CONFIG_FILE.name: text}
     if settings.status_ca:
         data["ca.crt"] = settings.status_ca
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": children.metadata(observed.job, config.attempt),
+        "metadata": children.metadata(observed.job, attempt),
         "data": data,
     }
 

@@ -9,7 +9,6 @@ from trimtab_operator.api.v1alpha1.storage_profile import StorageProfileSpec
 from trimtab_operator.api.v1alpha1.training_profile import TrainingProfileSpec
 from trimtab_operator.plan import pods, volumes
 from trimtab_operator.plan.fine_tune_job import children
-from trimtab_operator.plan.fine_tune_job.config_map import config_text
 from trimtab_operator.plan.fine_tune_job.failure_policy import CONTAINER, pod_failure_policy
 from trimtab_operator.plan.fine_tune_job.headless_service import main_address
 from trimtab_operator.settings import Settings
@@ -25,16 +24,17 @@ COMMAND = ("python", "-m", "trimtab_trainer")
 def trainer_job(
     observed: ObservedJob,
     config: RunConfig,
+    text: str,
     *,
     profile: TrainingProfileSpec,
     storage: StorageProfileSpec,
     settings: Settings,
 ) -> Manifest:
-    """The Job `<job>-a<N>`. One lost pod ends it: the next attempt resumes from the last committed checkpoint."""
+    """The Job `<job>-a<N>`; `text` is what its ConfigMap says. One lost pod ends it: the next attempt resumes from the last committed checkpoint."""
     job = observed.job
     policy, nodes = job.spec.run_policy, job.spec.distribution.nodes
     metadata = children.metadata(job, config.attempt)
-    metadata["annotations"] = {names.CONFIG_HASH_ANNOTATION: hashlib.sha256(config_text(config).encode()).hexdigest()}
+    metadata["annotations"] = {names.CONFIG_HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()}
     spec: Manifest = {
         "completionMode": "Indexed",
         "completions": nodes,

@@ -8,7 +8,7 @@ from tests.support import rollouts
 from tests.support.builders import NOW, SETTINGS, SHA, make_job, make_profile, make_storage, make_version, observed
 
 from trimtab_operator.api.v1alpha1 import Reason
-from trimtab_operator.plan.fine_tune_job.config_map import run_config
+from trimtab_operator.plan.fine_tune_job.config_map import config_text, run_config
 from trimtab_operator.plan.fine_tune_job.trainer_job import trainer_job
 from trimtab_operator.plan.model_rollout.compose import make_plan as make_rollout_plan
 from trimtab_operator.state import Manifest, ObservedVersion, Plan
@@ -24,7 +24,7 @@ JOB_KEY = {"output": {"sign": True, "signingSecretName": "team-key"}}
 def pod(job: dict[str, Any], profile: dict[str, Any]) -> Manifest:
     world, spec, storage = observed(make_job(**job)), make_profile(**profile).spec, make_storage().spec
     config = run_config(world, 1, profile=spec, storage=storage, settings=SETTINGS)
-    made = trainer_job(world, config, profile=spec, storage=storage, settings=SETTINGS)
+    made = trainer_job(world, config, config_text(config), profile=spec, storage=storage, settings=SETTINGS)
     found: Manifest = made["spec"]["template"]["spec"]
     return found
 

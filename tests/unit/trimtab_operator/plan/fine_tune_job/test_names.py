@@ -8,7 +8,7 @@ from tests.support.builders import SETTINGS, make_job, make_profile, make_storag
 
 from trimtab_operator import names
 from trimtab_operator.api.v1alpha1 import FineTuneJob
-from trimtab_operator.plan.fine_tune_job.config_map import run_config
+from trimtab_operator.plan.fine_tune_job.config_map import config_text, run_config
 from trimtab_operator.plan.fine_tune_job.headless_service import headless_service, main_address
 from trimtab_operator.plan.fine_tune_job.trainer_job import trainer_job
 from trimtab_operator.state import Manifest
@@ -23,7 +23,7 @@ def children(job: FineTuneJob, attempt: int) -> list[Manifest]:
     config = run_config(observed(job), attempt, profile=profile, storage=storage, settings=SETTINGS)
     return [
         headless_service(observed(job), attempt),
-        trainer_job(observed(job), config, profile=profile, storage=storage, settings=SETTINGS),
+        trainer_job(observed(job), config, config_text(config), profile=profile, storage=storage, settings=SETTINGS),
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from tests.support.builders import SETTINGS, make_job, make_profile, make_storage, make_version, observed
 
 from trimtab_operator.cluster.trim import Stored, jobs_on_version
-from trimtab_operator.plan.fine_tune_job.config_map import run_config
+from trimtab_operator.plan.fine_tune_job.config_map import config_text, run_config
 from trimtab_operator.plan.fine_tune_job.trainer_job import trainer_job
 from trimtab_operator.state import Manifest, ObservedJob
 
@@ -20,7 +20,7 @@ def judged_by(uri: str, **fields: Any) -> ObservedJob:
 def pod(world: ObservedJob) -> Manifest:
     profile, storage = make_profile().spec, make_storage().spec
     config = run_config(world, 1, profile=profile, storage=storage, settings=SETTINGS)
-    job = trainer_job(world, config, profile=profile, storage=storage, settings=SETTINGS)
+    job = trainer_job(world, config, config_text(config), profile=profile, storage=storage, settings=SETTINGS)
     found: Manifest = job["spec"]["template"]["spec"]
     return found
 
